@@ -1,0 +1,189 @@
+"""Aaren and causal self-attention behind one interface (paper, section 3).
+
+Shapes: B batch, N tokens, d model width, H heads, D = d / H.
+
+Both modules own the projections W_q, W_k, W_v, W_o.  They differ in the query: a Transformer makes one
+from every token, Aaren has one learned vector per layer, so that a token's score depends on that token
+alone, and softmax attention over every prefix becomes a scan with a state of constant size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aaren._typing import Bool, Float
+from aaren.cache import KeyValueCache
+from aaren.ops import PrefixState, initial_prefix_state, prefix_attention, prefix_step
+from aaren.registry import register_attention
+
+
+class Attention(nn.Module):
+    """The interface: N inputs to N outputs, causal, in parallel or token by token.
+
+    `valid` is True for real tokens.  An invalid token contributes nothing, and what the heads give for
+    it is exactly zero (before the output projection); a row whose `valid_t` is False keeps its state.
+    `step` may consume the state it is given: whoever needs it again calls `State.clone()` first.
+
+    Args:
+        d_model: width of the tokens.
+        n_heads: number of heads; must divide `d_model`.
+        dropout: acts on what the heads give, before W_o, for every attention alike (a scan has no
+            weight matrix to drop from, and a comparison must be equal).
+        qkv_bias: whether W_q, W_k and W_v have biases.
+
+    Raises:
+        ValueError: `n_heads` does not divide `d_model`, or `dropout` is outside [0, 1).
+    """
+
+    def __init__(self, d_model: int, n_heads: int, *, dropout: float = 0.0, qkv_bias: bool = True) -> None:
+        super().__init__()
+        if d_model < 1 or n_heads < 1 or d_model % n_heads:
+            raise ValueError(f"n_heads={n_heads} must divide d_model={d_model}; choose a divisor")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout={dropout} is outside [0, 1)")
+        self.d_model, self.n_heads, self.d_head = d_model, n_heads, d_model // n_heads
+        self.w_v = nn.Linear(d_model, d_model, bias=qkv_bias)
+        self.w_o = nn.Linear(d_model, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "B N d"], valid: Bool[Tensor, "B N"] | None = None, state: Any = None
+    ) -> tuple[Float[Tensor, "B N d"], Any]:
+        """All tokens at once, continuing from `state` if one is given."""
+        raise NotImplementedError(f"{type(self).__name__} has no parallel form")
+
+    def step(
+        self, x_t: Float[Tensor, "B d"], state: Any, valid_t: Bool[Tensor, " B"] | None = None
+    ) -> tuple[Float[Tensor, "B d"], Any]:
+        """One token."""
+        raise NotImplementedError(f"{type(self).__name__} has no step form")
+
+    def initial_state(self, batch: int) -> Any:
+        """The state of `batch` streams that have seen nothing."""
+        raise NotImplementedError(f"{type(self).__name__} has no state")
+
+    def split_heads(self, x: Float[Tensor, "B N d"]) -> Float[Tensor, "B H N D"]:
+        """[B, N, H*D] as [B, H, N, D]."""
+        return x.unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
+
+    def merge_heads(self, heads: Float[Tensor, "B H N D"]) -> Float[Tensor, "B N d"]:
+        """Dropout and the output projection on what the heads give."""
+        return self.w_o(self.dropout(heads.transpose(1, 2).flatten(-2)))
+
+
+@register_attention("aaren")
+class Aaren(Attention):
+    """[A]ttention [a]s a [re]current neural [n]etwork.
+
+    The score of token i at head h is dot(W_q,h q + b_q,h, W_k,h x_i + b_k,h) / sqrt(D) with a learned
+    q.  The query does not depend on the input, so it is folded into the keys: one vector a head, made
+    once a call, replaces the key and query projection of every token.  b_k adds the same number to
+    every score, which softmax cancels: it stays for the parameter count of the paper (d_model more than
+    a Transformer) and in the graph with an exactly zero gradient.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, *, dropout: float = 0.0, qkv_bias: bool = True) -> None:
+        super().__init__(d_model, n_heads, dropout=dropout, qkv_bias=qkv_bias)
+        self.query = nn.Parameter(torch.randn(d_model))  # the scale of a normalised token
+        self.w_q = nn.Linear(d_model, d_model, bias=qkv_bias)
+        self.w_k = nn.Linear(d_model, d_model, bias=qkv_bias)
+        self._folded: tuple[tuple[Any, ...], Tensor] | None = None
+
+    def fold_query(self) -> Float[Tensor, "d H"]:
+        """U with U[:, h] = W_k,h^T (W_q q + b_q)_h / sqrt(D), so that scores = x @ U."""
+        query = self.w_q(self.query).view(self.n_heads, 1, self.d_head)  # [H, 1, D]
+        keys = self.w_k.weight.view(self.n_heads, self.d_head, self.d_model)  # [H, D, d]
+        return (query @ keys).squeeze(1).T / math.sqrt(self.d_head)
+
+    def scores(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... H"]:
+        """One number per token and head; a token's score depends on that token alone."""
+        scores = x @ (self.fold_query() if torch.is_grad_enabled() else self._fold_once())
+        if self.w_k.bias is not None and torch.is_grad_enabled():
+            scores = scores + 0.0 * self.w_k.bias.sum()
+        return scores
+
+    def _fold_once(self) -> Float[Tensor, "d H"]:
+        """`fold_query`, remembered until a parameter it is made of changes: a stream's step needs it often."""
+        made_of = [p for p in (self.query, self.w_q.weight, self.w_q.bias, self.w_k.weight) if p is not None]
+        if torch.compiler.is_compiling() or torch.is_autocast_enabled(made_of[0].device.type):
+            return self.fold_query()
+        key = tuple((p.data_ptr(), p._version, p.dtype) for p in made_of)
+        if self._folded is None or self._folded[0] != key:
+            self._folded = (key, self.fold_query())
+        return self._folded[1]
+
+    def forward(
+        self,
+        x: Float[Tensor, "B N d"],
+        valid: Bool[Tensor, "B N"] | None = None,
+        state: PrefixState | None = None,
+    ) -> tuple[Float[Tensor, "B N d"], PrefixState]:
+        scores = self.scores(x).transpose(1, 2)  # [B, H, N]
+        heads, state = prefix_attention(scores, self.split_heads(self.w_v(x)), state=state, valid=valid)
+        return self.merge_heads(heads), state
+
+    def step(
+        self, x_t: Float[Tensor, "B d"], state: PrefixState, valid_t: Bool[Tensor, " B"] | None = None
+    ) -> tuple[Float[Tensor, "B d"], PrefixState]:
+        values = self.w_v(x_t).unflatten(-1, (self.n_heads, self.d_head))  # [B, H, D]
+        heads, state = prefix_step(self.scores(x_t), values, state, valid=valid_t)
+        return self.w_o(self.dropout(heads.flatten(-2))), state
+
+    def initial_state(self, batch: int) -> PrefixState:
+        return initial_prefix_state(batch, self.n_heads, self.d_head, device=self.query.device)
+
+
+@register_attention("transformer")
+class CausalSelfAttention(Attention):
+    """Causal multi-head softmax attention with fused kernels and a preallocated key/value cache."""
+
+    def __init__(self, d_model: int, n_heads: int, *, dropout: float = 0.0, qkv_bias: bool = True) -> None:
+        super().__init__(d_model, n_heads, dropout=dropout, qkv_bias=qkv_bias)
+        self.w_q = nn.Linear(d_model, d_model, bias=qkv_bias)
+        self.w_k = nn.Linear(d_model, d_model, bias=qkv_bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B N d"],
+        valid: Bool[Tensor, "B N"] | None = None,
+        state: KeyValueCache | None = None,
+    ) -> tuple[Float[Tensor, "B N d"], KeyValueCache]:
+        queries, keys, values = (self.split_heads(w(x)) for w in (self.w_q, self.w_k, self.w_v))
+        if state is None:
+            state = KeyValueCache(keys, values, valid, length=x.shape[1])
+            if valid is None or _only_right_padded(valid):  # no real token sees what is padded on the right
+                heads = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+                return self.merge_heads(_zero_invalid(heads, valid)), state
+        else:
+            state = state.append(keys, values, valid)
+        mask = state.causal_mask(x.shape[1])
+        heads = F.scaled_dot_product_attention(queries, state.keys_seen, state.values_seen, attn_mask=mask)
+        return self.merge_heads(_zero_invalid(heads, valid)), state
+
+    def step(
+        self, x_t: Float[Tensor, "B d"], state: KeyValueCache, valid_t: Bool[Tensor, " B"] | None = None
+    ) -> tuple[Float[Tensor, "B d"], KeyValueCache]:
+        valid = None if valid_t is None else valid_t[:, None]
+        queries, keys, values = (self.split_heads(w(x_t)[:, None]) for w in (self.w_q, self.w_k, self.w_v))
+        state = state.append(keys, values, valid)
+        mask = None if state.valid is None else state.causal_mask(1)
+        heads = F.scaled_dot_product_attention(queries, state.keys_seen, state.values_seen, attn_mask=mask)
+        return self.merge_heads(_zero_invalid(heads, valid))[:, 0], state
+
+    def initial_state(self, batch: int) -> KeyValueCache:
+        return KeyValueCache.empty(batch, self.n_heads, self.d_head, like=self.w_k.weight)
+
+
+def _zero_invalid(heads: Float[Tensor, "B H N D"], valid: Bool[Tensor, "B N"] | None) -> Float[Tensor, "B H N D"]:
+    """The heads' outputs with invalid tokens exactly zero (also where the softmax had nothing to look at)."""
+    return heads if valid is None else torch.where(valid[:, None, :, None], heads, heads.new_zeros(()))
+
+
+def _only_right_padded(valid: Bool[Tensor, "B N"]) -> bool:
+    """Whether every row is real tokens first, padding after; unknown, so False, inside a compiled graph."""
+    return not torch.compiler.is_compiling() and bool((valid[:, :-1] >= valid[:, 1:]).all())
