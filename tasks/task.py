@@ -1,0 +1,142 @@
+"""What the four families share: one LightningModule around one backbone.
+
+A family says what its loss is and how it scores; the base does the optimiser, the schedule, logging, the
+history of the run, and randomness that depends on (seed, step) alone, which makes a resume exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.batches import TaskData
+from tasks.schedule import learning_rate_factor, make_optimiser
+
+__all__ = ["Measure", "Selection", "Task", "TaskData", "TrainingDiverged"]
+
+
+class Measure(NamedTuple):
+    """One metric: its value, over how many scored items, in which unit, and which way is better."""
+
+    value: float
+    n: int
+    unit: str
+    higher_is_better: bool
+
+
+class Selection(NamedTuple):
+    """Which checkpoint is scored: the best by `metric` on `split`; `note` says what a reader must know."""
+
+    split: str
+    metric: str
+    mode: str  # "min" or "max"
+    note: str = ""
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is not a finite number."""
+
+
+class Task(lightning.LightningModule):
+    """Base of the families' task models.
+
+    Args:
+        optim: name, lr, weight_decay, betas, eps, clip, warmup_steps, schedule (see `tasks.schedule`).
+        seed: the job's seed.
+    """
+
+    selection: ClassVar[Selection]
+
+    def __init__(self, *, optim: Mapping[str, Any], seed: int) -> None:
+        super().__init__()
+        self.optim, self.seed = dict(optim), seed
+        self.total_steps, self.steps_per_epoch = 0, 1
+        self.measures: dict[str, dict[str, Measure]] = {}
+        self.history: list[dict[str, float]] = []
+        self._round_loss: list[float] = []
+
+    def training_loss(self, batch: Any) -> Tensor:
+        """The scalar to minimise on a batch."""
+        raise NotImplementedError(f"{type(self).__name__} must define training_loss(batch)")
+
+    def update_metrics(self, split: str, batch: Any) -> None:
+        """Score one batch of `split` ("val" or "test") into running sums."""
+        raise NotImplementedError(f"{type(self).__name__} must define update_metrics(split, batch)")
+
+    def compute_metrics(self, split: str) -> dict[str, Measure]:
+        """The metrics of a split from the running sums, which it resets."""
+        raise NotImplementedError(f"{type(self).__name__} must define compute_metrics(split)")
+
+    def artefacts(self, data: TaskData) -> dict[str, Any]:
+        """What else belongs into the record (plain JSON values), made once with the selected weights."""
+        return {}
+
+    def plan_steps(self, *, total_steps: int, steps_per_epoch: int) -> None:
+        """How long the run is: what a schedule is counted in."""
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+
+    def configure_optimizers(self) -> Any:
+        optimiser = make_optimiser(self.parameters(), self.optim)
+        factor = learning_rate_factor(
+            self.optim, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Dropout of step k is the same whether or not the run was interrupted before it.
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.global_step]).generate_state(1)[0]))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = self.training_loss(batch)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise TrainingDiverged(
+                f"training loss is {value} at step {self.global_step} (batch {batch_idx} of its round); "
+                "lower task.optim.lr, or set task.optim.clip"
+            )
+        self._round_loss.append(value)
+        return loss
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish_split("val")
+        if self._round_loss:
+            train_loss = float(np.mean(self._round_loss))
+            self._round_loss.clear()
+            scores = {f"val/{name}": m.value for name, m in self.measures["val"].items()}
+            self.history.append({"step": int(self.global_step), "train/loss": train_loss, **scores})
+            self.log("train/loss", train_loss)
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_split("test")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.update_metrics("val", batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.update_metrics("test", batch)
+
+    def _finish_split(self, split: str) -> None:
+        self.measures[split] = self.compute_metrics(split)
+        for name, measure in self.measures[split].items():
+            self.log(f"{split}/{name}", measure.value)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Plain numbers only: a checkpoint must load with weights_only=True.
+        checkpoint["history"] = [dict(row) for row in self.history]
+        checkpoint["measures"] = {
+            split: {name: list(measure) for name, measure in measures.items()}
+            for split, measures in self.measures.items()
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = [dict(row) for row in checkpoint["history"]]
+        self.measures = {
+            split: {name: Measure(*measure) for name, measure in measures.items()}
+            for split, measures in checkpoint["measures"].items()
+        }
