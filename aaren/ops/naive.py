@@ -1,8 +1,8 @@
 """The paper, literally: four ways to compute the same prefix attention (sections 3.1 and 3.2).
 
-They are the oracles of the tests, the rivals of the benchmark and the place to start reading. Each takes scores
-[B, H, N], values [B, H, N, D], a `PrefixState` of the tokens before (or None) and valid [B, N] (or None), and
-returns outputs [B, H, N, D] with the state after the last token. `accumulate` is the dtype of the sums.
+They are the oracles of the tests, the rivals of the benchmark and the place to start reading. Each takes
+scores [B, H, N], values [B, H, N, D], a `PrefixState` of the tokens before (or None) and valid [B, N] (or None),
+and returns outputs [B, H, N, D] with the state after the last token. `accumulate` is the dtype of the sums.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aaren._typing import Bool, Float
-from aaren.ops.state import PrefixState, combine, finite_reference, readout
+from aaren.ops.state import PrefixState, combine, finite_reference, initial_prefix_state, readout
 
 Triple = tuple[Tensor, Tensor, Tensor]
 
@@ -47,7 +47,7 @@ def recurrence(
     *,
     accumulate: torch.dtype = torch.float64,
 ) -> tuple[Float[Tensor, "B H N D"], PrefixState]:
-    """Token by token in O(1) memory (section 3.1), with the identity as first state: m_0 = 0 would underflow to 0/0."""
+    """Token by token in O(1) memory (section 3.1)."""
     carry = _start(values, state, accumulate)
     s, v = _leaves(scores, values, valid, accumulate)
     one = torch.ones_like(s[..., 0])
@@ -68,7 +68,7 @@ def block_recurrence(
     accumulate: torch.dtype = torch.float64,
     block: int = 16,
 ) -> tuple[Float[Tensor, "B H N D"], PrefixState]:
-    """Block by block of b tokens in O(b) memory (section 3.1): inside a block the softmax, between blocks the state."""
+    """Block by block of b tokens in O(b) memory (section 3.1): the softmax inside a block, the state between."""
     carry = PrefixState(*_start(values, state, accumulate))
     pieces = []
     for first in range(0, scores.shape[-1], block):
@@ -92,7 +92,7 @@ def hillis_steele(
     *,
     accumulate: torch.dtype = torch.float64,
 ) -> tuple[Float[Tensor, "B H N D"], PrefixState]:
-    """The paper's parallel scan (section 3.2, algorithm of Hillis and Steele): log2(N) rounds, O(N log N) work.
+    """The paper's parallel scan (section 3.2, after Hillis and Steele): log2(N) rounds, O(N log N) work.
 
     In the round of distance d = 1, 2, 4, ... token k joins its triple, by then that of tokens k-d+1..k, with
     that of token k-d; the first d tokens have nothing to join.
@@ -119,14 +119,14 @@ def _start(values: Tensor, state: PrefixState | None, accumulate: torch.dtype) -
     """The carried state, or the empty one, in the dtype of the sums."""
     if state is None:
         batch, heads, _, dim = values.shape
-        state = PrefixState.empty(batch, heads, dim, values.device)
+        state = initial_prefix_state(batch, heads, dim, device=values.device)
     return state.m.to(accumulate), state.u.to(accumulate), state.w.to(accumulate)
 
 
 def _leaves(
     scores: Tensor, values: Tensor, valid: Tensor | None, accumulate: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Scores and values of the leaves (s_i, 1, v_i); an invalid token has score -inf and value 0, so weighs exactly 0."""
+    """Scores and values of the leaves (s_i, 1, v_i); an invalid token has score -inf, so weighs exactly 0."""
     s, v = scores.to(accumulate), values.to(accumulate)
     if valid is not None:
         s = s.masked_fill(~valid[:, None, :], -torch.inf)

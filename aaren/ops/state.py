@@ -1,4 +1,4 @@
-"""The state of prefix attention, and the paper's associative operator on it (section 3.2, "many-to-many RNN")."""
+"""The state of prefix attention, and the paper's associative operator on it (section 3.2)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,19 @@ class PrefixState(NamedTuple):
     u: Float[Tensor, "B H"]
     w: Float[Tensor, "B H D"]
 
-    @classmethod
-    def empty(cls, batch: int, heads: int, dim: int, device: torch.device | str | None = None) -> PrefixState:
-        """The state before the first token: the identity (-inf, 0, 0) of `combine`."""
-        place = {"dtype": state_dtype(device), "device": device}
-        m = torch.full((batch, heads), -torch.inf, **place)
-        return cls(m, torch.zeros((batch, heads), **place), torch.zeros((batch, heads, dim), **place))
+
+def initial_prefix_state(
+    batch: int, heads: int, dim: int, *, device: torch.device | str | None = None
+) -> PrefixState:
+    """The state before the first token: the identity (-inf, 0, 0) of `combine`.
+
+    The paper starts from (0, 0, 0), which underflows to 0/0 when every score is far below 0.
+    """
+    dtype = state_dtype(device)
+    m = torch.full((batch, heads), -torch.inf, dtype=dtype, device=device)
+    u = torch.zeros((batch, heads), dtype=dtype, device=device)
+    w = torch.zeros((batch, heads, dim), dtype=dtype, device=device)
+    return PrefixState(m, u, w)
 
 
 def state_dtype(device: torch.device | str | None) -> torch.dtype:
@@ -39,7 +46,7 @@ def state_dtype(device: torch.device | str | None) -> torch.dtype:
 
 
 def finite_reference(m: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """m with -inf replaced by 0: subtracting it keeps exp(-inf - m) an exact 0 instead of exp(nan), gradient included."""
+    """m with -inf replaced by 0: exp(-inf - m) is then an exact 0, not exp(nan), and so is its gradient."""
     return torch.where(m == -torch.inf, torch.zeros_like(m), m)
 
 
