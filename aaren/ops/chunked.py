@@ -55,9 +55,8 @@ def chunked(
     outputs = outputs.flatten(2, 3)[:, :, :length].to(values.dtype)
     if valid is not None:
         outputs = outputs.masked_fill(~valid[:, None, :, None], 0)
-    return outputs, _final_state(
-        s, state, m_all[..., -1, -1], combine_last(m, u, w, carry_m, carry_u, carry_w)
-    )
+    total = _last((m, u, w), (carry_m, carry_u, carry_w))
+    return outputs, _final_state(s, state, total)
 
 
 def combine_last(m: Tensor, u: Tensor, w: Tensor, *carry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
