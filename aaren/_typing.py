@@ -1,7 +1,7 @@
 """Tensor annotations that work with or without jaxtyping.
 
 `Float[Tensor, "B H N"]` documents a shape. With jaxtyping installed it is jaxtyping's own type (the tests
-check it at run time); without it the annotation is an ordinary `Tensor`, so that the library does not depend on it.
+check it at run time); without it the annotation is an ordinary `Tensor`, so that nothing depends on it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def prefix_step(
     Args:
         scores: one score a head.
         values: one value a head.
-        state: of the tokens before; `PrefixState.empty(B, H, D)` at the start.
+        state: of the tokens before; `initial_prefix_state(B, H, D)` at the start.
         valid: True = real. Where False the state stays as it was and the output is 0.
 
     Returns:
