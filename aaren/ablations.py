@@ -45,7 +45,10 @@ class NoMixing(Attention):
     """Every token keeps to itself: W_o W_v x.  What the family's embeddings and MLPs can do alone."""
 
     def forward(
-        self, x: Float[Tensor, "B N d"], valid: Bool[Tensor, "B N"] | None = None, state: tuple[()] | None = None
+        self,
+        x: Float[Tensor, "B N d"],
+        valid: Bool[Tensor, "B N"] | None = None,
+        state: tuple[()] | None = None,
     ) -> tuple[Float[Tensor, "B N d"], tuple[()]]:
         values = self.w_v(x)
         if valid is not None:

@@ -67,7 +67,9 @@ class KeyValueCache:
             old_valid = valid.new_ones(self.keys.shape[0], self.keys.shape[2])
         if torch.is_grad_enabled() and (self.keys.requires_grad or keys.requires_grad):
             # Writing in place would change tensors that an earlier step's gradient needs.
-            new_valid = None if valid is None or old_valid is None else torch.cat([old_valid[:, : self.length], valid], 1)
+            new_valid = (
+                None if valid is None or old_valid is None else torch.cat([old_valid[:, : self.length], valid], 1)
+            )
             return KeyValueCache(
                 torch.cat([self.keys_seen, keys], 2), torch.cat([self.values_seen, values], 2), new_valid, end
             )

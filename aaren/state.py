@@ -38,7 +38,9 @@ class State:
     @property
     def nbytes(self) -> int:
         """Bytes held by the state's tensors, spare room of a growing cache included."""
-        return sum(t.untyped_storage().nbytes() for t in {t.untyped_storage().data_ptr(): t for t in self.tensors}.values())
+        return sum(
+            t.untyped_storage().nbytes() for t in {t.untyped_storage().data_ptr(): t for t in self.tensors}.values()
+        )
 
     @property
     def tensors(self) -> list[Tensor]:

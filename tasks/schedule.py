@@ -39,9 +39,7 @@ def make_optimiser(parameters: Iterable[nn.Parameter], optim: Mapping[str, Any])
     raise ConfigError("task.optim.name", name, f"choose one of {', '.join(OPTIMISERS)}")
 
 
-def learning_rate_factor(
-    optim: Mapping[str, Any], *, total_steps: int, steps_per_epoch: int
-) -> Callable[[int], float]:
+def learning_rate_factor(optim: Mapping[str, Any], *, total_steps: int, steps_per_epoch: int) -> Callable[[int], float]:
     """What the base learning rate is multiplied by at each optimiser step.
 
     `warmup_steps` rises linearly to 1 first.  Then `constant`; `cosine` falls to 0 at `total_steps`; `type1`

@@ -82,9 +82,7 @@ class Task(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimiser = make_optimiser(self.parameters(), self.optim)
-        factor = learning_rate_factor(
-            self.optim, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
-        )
+        factor = learning_rate_factor(self.optim, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
