@@ -1,8 +1,9 @@
-"""Parse once: the arrays of a verified dataset in an npz keyed by its source hashes and the parser's version."""
+"""Parse once: the arrays of a verified dataset, in an npz keyed by its source hashes and the parser's version."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import zipfile
@@ -13,23 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from tasks.errors import DatasetError
-from tasks.files import write_atomic
 from tasks.locate import Resolved, cache_root
+from tasks.suite.atomic import write_atomic
 from tasks.verify import verified
 
 log = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
 _NAMES = "__names__"  # a member with the names of all others: a lost or renamed array is noticed
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# What numpy and zipfile raise for damaged bytes.
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError)
 
 
 def cache_path(resolved: Resolved, version: int) -> Path:
@@ -42,10 +35,10 @@ def cache_path(resolved: Resolved, version: int) -> Path:
 def load_cached(resolved: Resolved, parser: Callable[[Resolved], Arrays], version: int) -> Arrays:
     """Verify the source, then return its parsed arrays, from the cache where they are.
 
-    `parser` gets the verified `Resolved` and returns named arrays (no object dtype); raise `version` when it changes what
-    it returns. A damaged cache file is rebuilt once; if it is unreadable again right away, that is a `DatasetError`. Many
-    processes may load at once: each writes a file of its own and puts it in place in one step. A cache folder that cannot
-    be written costs a parse per load and is logged.
+    `parser` gets the verified `Resolved` and returns named arrays (no object dtype); raise `version` when what it
+    returns changes. A damaged cache file is rebuilt once; if it is unreadable again right away, that is a
+    `DatasetError`. Many processes may load at once: each writes a file of its own and puts it in place in one
+    step. A cache folder that cannot be written costs a parse per load, and is logged.
     """
     resolved = verified(resolved)
     path = cache_path(resolved, version)
@@ -53,26 +46,23 @@ def load_cached(resolved: Resolved, parser: Callable[[Resolved], Arrays], versio
         try:
             return _read(path)
         except _DAMAGE as error:
-            log.warning("%s: damaged cache file (%s), parsing the source again", path, error)
+            log.warning("%s: damaged cache file (%s); parsing the source again", path, error)
     arrays = parser(resolved)
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.hasobject or name == _NAMES:
             raise TypeError(f"{resolved.dataset}: the parser's {name!r} is not a plain array")
+    content = io.BytesIO()
+    np.savez(content, **{_NAMES: np.array(sorted(arrays), dtype=np.str_), **arrays})
     try:
-        write_atomic(path, lambda stream: _write(stream, arrays))
+        write_atomic(path, content.getvalue())
     except OSError as error:
-        log.warning("%s: cannot be written (%s); going on without the cache", path, error.strerror or error)
+        log.warning("%s; going on without the cache", error)
         return arrays
     try:
         return _read(path)
     except _DAMAGE as error:
         fix = "set AAREN_CACHE to a folder on another disk"
         raise DatasetError(path, f"was rebuilt and is damaged again ({error})", fix) from error
-
-
-def _write(stream: object, arrays: Arrays) -> None:
-    names = np.array(sorted(arrays), dtype=np.str_)
-    np.savez(stream, **{_NAMES: names, **arrays})  # pyright: ignore[reportArgumentType]
 
 
 def _read(path: Path) -> Arrays:

@@ -1,4 +1,4 @@
-"""Hash before parse: the only defence against a file that was altered but still reads."""
+"""Hash before parse: the only defence against a file that was altered and still reads."""
 
 from __future__ import annotations
 
@@ -8,76 +8,92 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from tasks.errors import DatasetError
-from tasks.files import FETCH_AGAIN, foreign_kind, write_atomic
+from tasks.files import FETCH_AGAIN, foreign_kind
 from tasks.locate import Resolved, cache_root
+from tasks.suite.atomic import write_atomic
 from tasks.suite.manifest import ArchiveEntry, FileEntry
 
 log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 
 
-def fingerprints(path: Path) -> dict[str, str]:
-    """SHA-256 of a file's bytes (`sha256`) and git's object name for them (`git_blob`).
+class Fingerprints(NamedTuple):
+    """SHA-256 of a file's bytes, and git's object name for them (SHA-1)."""
 
-    The result is remembered in the cache by the file's path, size, mtime and ctime in nanoseconds: an unchanged file is
-    hashed once. A cache that cannot be written costs time, nothing else.
-    """
-    stat = path.stat()
-    stamp = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-    memo = cache_root() / "hashes" / f"{hashlib.sha256(stamp[0].encode()).hexdigest()[:24]}.json"
-    try:
-        stored = json.loads(memo.read_bytes())
-        if stored["stamp"] == stamp:
-            return {"sha256": stored["sha256"], "git_blob": stored["git_blob"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # absent or damaged: measure again
-    sha256, blob = hashlib.sha256(), hashlib.sha1(f"blob {stat.st_size}\0".encode(), usedforsecurity=False)
+    sha256: str
+    git_blob: str
+
+
+def measure(path: Path) -> Fingerprints:
+    """Read the whole file and hash it. Raises OSError if it cannot be read."""
+    sha256 = hashlib.sha256()
+    blob = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             sha256.update(chunk)
             blob.update(chunk)
-    measured = {"sha256": sha256.hexdigest(), "git_blob": blob.hexdigest()}
-    content = json.dumps({"stamp": stamp, **measured}).encode()
+    return Fingerprints(sha256.hexdigest(), blob.hexdigest())
+
+
+def fingerprints(path: Path, fresh: bool = False) -> Fingerprints:
+    """`measure`, remembered in the cache by path, size, mtime and ctime (ns): an unchanged file is hashed once.
+
+    `fresh` hashes again all the same. A cache that cannot be written costs time, nothing else.
+    """
+    stat = path.stat()
+    stamp = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    memo = cache_root() / "hashes" / f"{hashlib.sha256(stamp[0].encode()).hexdigest()[:24]}.json"
+    if not fresh:
+        try:
+            stored = json.loads(memo.read_bytes())
+            if stored["stamp"] == stamp:
+                return Fingerprints(stored["sha256"], stored["git_blob"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # absent or damaged: measure again
+    measured = measure(path)
     try:
-        write_atomic(memo, lambda stream: None if stream.write(content) else None)
+        write_atomic(memo, json.dumps({"stamp": stamp, **measured._asdict()}).encode(), durable=False)
     except OSError as error:
-        log.debug("hash of %s not remembered: %s", path, error)
+        log.debug("the hash of %s is not remembered: %s", path, error)
     return measured
 
 
-def check_file(path: Path, entry: FileEntry | ArchiveEntry) -> tuple[str, str | None]:
+def check_file(path: Path, entry: FileEntry | ArchiveEntry, fresh: bool = False) -> tuple[str, str | None]:
     """Hash a file against its manifest row: its SHA-256, and a warning where the row allows a difference.
 
-    Raises `DatasetError` if the file cannot be read, is evidently something else (an HTML page, gzip, an LFS pointer),
-    or differs from a hash that the manifest marks strict.
+    Raises `DatasetError` if the file cannot be read, is evidently something else (an HTML page, gzip, an LFS
+    pointer), or differs from a hash that the manifest marks strict.
     """
     try:
         kind = foreign_kind(path)
-        measured = fingerprints(path)
+        measured = fingerprints(path, fresh)
     except OSError as error:
         raise DatasetError(path, f"cannot be read ({error.strerror or error})", FETCH_AGAIN) from error
-    sha256 = measured["sha256"]
-    git_blob = getattr(entry, "git_blob", None)
-    if sha256 == entry.sha256 or (entry.sha256 is None and git_blob == measured["git_blob"]):
-        return sha256, None
-    if kind and not (kind.startswith("a zip") and isinstance(entry, ArchiveEntry)):
+    git_blob = entry.git_blob if isinstance(entry, FileEntry) else None
+    if measured.sha256 == entry.sha256 or (entry.sha256 is None and git_blob == measured.git_blob):
+        return measured.sha256, None
+    if kind and not (isinstance(entry, ArchiveEntry) and kind.startswith("a zip")):
         raise DatasetError(path, f"holds {kind}", FETCH_AGAIN)
     if entry.check == "strict":
-        raise DatasetError(
-            path, f"has SHA-256 {sha256}, not {entry.sha256}: it was altered or is another file", FETCH_AGAIN
-        )
-    if entry.sha256 or git_blob:
-        return sha256, f"{path}: differs from the official fingerprint; its shape is checked when it is read"
-    return sha256, f"{path}: no official fingerprint is known; its shape is checked when it is read"
+        reason = f"has SHA-256 {measured.sha256}, not {entry.sha256}: it was altered or is another file"
+        raise DatasetError(path, reason, FETCH_AGAIN)
+    known = "differs from the official fingerprint" if entry.sha256 or git_blob else "has no known fingerprint"
+    return measured.sha256, f"{path}: {known}; its shape is checked when it is read"
 
 
 def verified(resolved: Resolved) -> Resolved:
-    """The same dataset with the measured SHA-256 of every file; `DatasetError` if one is not what it must be."""
+    """The same dataset with the measured SHA-256 of every file; `DatasetError` if one is not what it must be.
+
+    A file whose manifest row allows another hash is logged as a warning.
+    """
     measured = {}
     for role, path in resolved.files.items():
-        measured[role], warning = check_file(path, resolved.entries[role])
+        expected = resolved.sha256.get(role)
+        unlisted = FileEntry(role, "csv", str(path), sha256=expected, check="strict" if expected else "warn")
+        measured[role], warning = check_file(path, resolved.entries.get(role, unlisted))
         if warning:
             log.warning(warning)
     return replace(resolved, sha256=MappingProxyType(measured))
