@@ -154,9 +154,7 @@ def cell(model: str, records: Sequence[Record], metric: Metric, same_options: bo
             higher = measure["higher_is_better"]
     if not values and not failed:
         return None
-    return Cell(
-        model, metric, values, failed, tuple(sorted(sizes)), higher, is_trained(records[0]), same_options
-    )
+    return Cell(model, metric, values, failed, tuple(sorted(sizes)), higher, is_trained(records[0]), same_options)
 
 
 def average(cells: Sequence[Cell | None]) -> Cell | None:

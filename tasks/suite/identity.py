@@ -19,13 +19,17 @@ from typing import Any
 RUNTIME_KEYS = frozenset(
     {
         "accelerator", "callbacks", "command", "device", "devices", "force", "hydra", "launcher", "logger",
-        "nodes", "num_workers", "path", "paths", "progress", "resume", "runs_dir", "strategy", "tags", "threads", "wandb",
+        "nodes", "num_workers", "path", "paths", "progress", "resume", "runs_dir", "strategy", "tags", "threads",
+        "wandb",
     }
 )  # fmt: skip
 # In the run id by name, so that the seeds (and folds) of one configuration share its hash.
 REPLICATE_KEYS = frozenset({"seed", "fold"})
 # `auto` and an explicit variant can mean the same files: the label and their hashes say which they are.
 RESOLVED_DATASET_KEYS = frozenset({"variant", "path", "paths", "root"})
+
+# What the family offers, not what this job does: a new trivial model or horizon must not rename every run.
+DESCRIPTIVE_TASK_KEYS = frozenset({"protocols", "trivial_models", "horizons", "default_horizon"})
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._]+")
 _LONGEST_PART = 60
@@ -51,8 +55,8 @@ def plain(value: Any, where: str = "config") -> Any:
         return value.as_posix()
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return [plain(item, f"{where}[{position}]") for position, item in enumerate(value)]
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        value = value.item()
+    if getattr(value, "ndim", None) == 0:  # a NumPy scalar
+        value = value.item()  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -71,7 +75,8 @@ def semantic_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a job's config that changes its numbers, as plain JSON types.
 
     Left out at top level: RUNTIME_KEYS and the seed and fold (they stand in the run id by name); under `dataset`:
-    the variant and paths (the label and the files' hashes say what was read). `model.plugin`, a path, is replaced
+    the variant and paths (the label and the files' hashes say what was read); under `task`: lists of what the family
+    offers. `model.plugin`, a path, is replaced
     by its file name and SHA-256. A key that is null stays: null and absent may mean different things.
 
     Raises:
@@ -80,6 +85,8 @@ def semantic_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in cfg.items() if key not in RUNTIME_KEYS | REPLICATE_KEYS}
     if isinstance(kept.get("dataset"), Mapping):
         kept["dataset"] = {k: v for k, v in kept["dataset"].items() if k not in RESOLVED_DATASET_KEYS}
+    if isinstance(kept.get("task"), Mapping):
+        kept["task"] = {k: v for k, v in kept["task"].items() if k not in DESCRIPTIVE_TASK_KEYS}
     model = kept.get("model")
     if isinstance(model, Mapping) and model.get("plugin"):
         kept["model"] = {**model, "plugin": _plugin(model["plugin"])}

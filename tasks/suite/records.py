@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, NamedTuple
 from tasks.suite.atomic import remove_leftovers, write_atomic
 from tasks.suite.environment import environment
 from tasks.suite.identity import canonical_json, config_hash, run_id, semantic_config
+from tasks.suite.sanitise import clean_metrics, finite, scrub
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "record.json"
@@ -69,7 +68,7 @@ def compose(
         IdentityError: where `cfg` makes no run id.
     """
     sources = dict(sha256 or {})
-    measures, broken = _measures(metrics or {})
+    measures, broken = clean_metrics(metrics or {})
     if broken and status == "done":
         status, reason = "failed", "not a finite number: " + ", ".join(broken)
     record: dict[str, Any] = {
@@ -93,12 +92,12 @@ def compose(
         "config": semantic_config(cfg),
         "data": {"sha256": sources, "source": source},
     }
-    optional = [key for key in _schema()["required"] if key not in record and key != "checksum"]
+    optional = [key for key in schema_fields() if key not in record and key != "checksum"]
     unknown = sorted(set(facts) - set(optional))
     if unknown:
         raise TypeError(f"a record has no field {', '.join(unknown)}; the fields are {', '.join(optional)}")
     record |= {key: {} if key == "artefacts" else None for key in optional} | environment()
-    record |= _finite(facts)
+    record |= finite(facts)
     for text in ("reason", "fix", "command"):
         record[text] = scrub(record[text])
     if record["error"]:
@@ -199,50 +198,13 @@ def checksum(record: Mapping[str, Any], path: Path | str = "record") -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def scrub(text: str | None) -> str | None:
-    """`text` with this machine's project, data and home folders replaced by names: records get published."""
-    if text is None:
-        return None
-    places = [(os.environ.get("AAREN_DATA"), "$AAREN_DATA"), (str(Path.cwd()), "."), (str(Path.home()), "~")]
-    for place, name in places:
-        if place and len(place) > 1:
-            text = text.replace(str(Path(place).absolute()), name).replace(place, name)
-    return text
-
-
-def _measures(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    measures: dict[str, dict[str, Any]] = {}
-    broken: list[str] = []
-    for split, named in metrics.items():
-        measures[split] = {}
-        for name, measure in named.items():
-            fields = measure if isinstance(measure, Mapping) else measure._asdict()
-            value = float(fields["value"])
-            if not math.isfinite(value):
-                broken.append(f"{split} {name} ({value})")
-                continue
-            measures[split][name] = {
-                "value": value,
-                "n": int(fields["n"]),
-                "unit": str(fields["unit"]),
-                "higher_is_better": bool(fields["higher_is_better"]),
-            }
-    return measures, broken
-
-
-def _finite(value: Any) -> Any:
-    """`value` with every NaN or infinity as null (a curve may hold one), NumPy values as Python ones."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
-        return _finite(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def schema_fields() -> tuple[str, ...]:
+    """The top-level fields of a record, in the schema's order."""
+    return tuple(_schema()["required"])
 
 
 @cache

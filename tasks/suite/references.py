@@ -39,7 +39,7 @@ def _load(path: Path) -> pd.DataFrame:
     known = frame["horizon"].isin(["", MEAN_HORIZON]) | frame["horizon"].str.fullmatch(r"[1-9]\d*")
     _refuse(path, frame, ~known, "horizon", "must be empty, a positive number or 'mean'")
     for column in ("value", "std"):
-        numbers = pd.to_numeric(frame[column].replace("", float("nan")), errors="coerce")
+        numbers = pd.Series(pd.to_numeric(frame[column].replace("", float("nan")), errors="coerce"))
         _refuse(path, frame, numbers.isna() & (frame[column] != ""), column, "is not a number")
         frame[column] = numbers
     outside = (frame["metric"] == "accuracy") & ~frame["value"].between(0, 1)
@@ -52,4 +52,6 @@ def _load(path: Path) -> pd.DataFrame:
 def _refuse(path: Path, frame: pd.DataFrame, bad: pd.Series, column: str, what: str) -> None:
     if bad.any():
         row = int(bad.to_numpy().argmax())
-        raise ReferenceTableError(f"{path}: line {row + 2}: {column} {what} ({frame[column].iloc[row]!r}); mend the line")
+        raise ReferenceTableError(
+            f"{path}: line {row + 2}: {column} {what} ({frame[column].iloc[row]!r}); mend the line"
+        )

@@ -1,0 +1,225 @@
+"""Tables from records: the paper's four, the horizon appendix and the extras, for one profile and protocol at a time.
+
+`build` makes them, `write_tables` puts each at `<folder>/<profile>-<protocol>/<key>.{md,tex,csv,html}`. Needs no torch,
+and the same records give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks.suite.atomic import write_atomic
+from tasks.suite.captions import caption, footnotes, reference_notes
+from tasks.suite.cells import difference
+from tasks.suite.coverage import Coverage
+from tasks.suite.layout import LAYOUTS, Metric
+from tasks.suite.rows import PAIR, Row, extra_rows, in_main_table, main_rows
+
+Record = Mapping[str, Any]
+OURS, PUBLISHED = "measured here: mean ± std (seeds)", "published, other set-ups"
+MAIN_PROTOCOL = "honest"
+MODEL_ORDER = (*PAIR, "mean", "none")
+EXTENSIONS = ("md", "tex", "csv", "html")
+
+
+class MixedRecordsError(ValueError):
+    """Records of several profiles or protocols were asked into one table."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A finished table: `shown` holds display strings under two-level columns, `bold` what to set in bold, `tidy` the
+    numbers, one line a cell, for other programs."""
+
+    key: str
+    title: str
+    caption: str
+    notes: tuple[str, ...]
+    shown: pd.DataFrame
+    bold: pd.DataFrame
+    tidy: pd.DataFrame
+
+
+def sets_of(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """The (profile, protocol) pairs in the records; each has tables of its own."""
+    return sorted({(record["profile"], record["protocol"]) for record in records})
+
+
+def build(
+    records: Sequence[Record],
+    *,
+    profile: str,
+    protocol: str,
+    coverage: Mapping[str, Coverage],
+    references: pd.DataFrame,
+    prefer: Collection[str] = (),
+    problems: Sequence[str] = (),
+    command: str | None = None,
+) -> list[Table]:
+    """Every table of one profile and protocol.
+
+    Args:
+        records: of this profile and protocol only.
+        coverage: dataset -> whether it is ready, and how to get it; {} reads it off the unavailable records.
+        references: from `references.load_references`.
+        prefer: config hashes (of the current plan) that win where a row has runs of several configurations.
+        problems: record files that could not be used, named under each table.
+        command: what reproduces the tables; None derives it from the profile and the number of seeds.
+
+    Raises:
+        MixedRecordsError: if a record is of another profile or protocol.
+    """
+    strangers = [r["run_id"] for r in records if (r["profile"], r["protocol"]) != (profile, protocol)]
+    if strangers:
+        raise MixedRecordsError(
+            f"a table of profile {profile}, protocol {protocol} was given {len(strangers)} records of others"
+            f" ({strangers[0]} ...); build one set of tables for each of them"
+        )
+    done = [record for record in records if record["status"] == "done"]
+    command = command or _command(profile, protocol, records)
+    tables: list[Table] = []
+    for layout in LAYOUTS:
+        own = [record for record in records if record["family"] == layout.family]
+        if protocol != MAIN_PROTOCOL and not own:
+            continue
+        rows = main_rows(layout, own, coverage, prefer)
+        used = [r for r in done if r["family"] == layout.family and in_main_table(r)]
+        used = [r for r in used if not layout.horizons or r["horizon"] in layout.horizons]
+        text = caption(layout.title, profile, protocol, used, command)
+        tables.append(_table(layout.key, layout.title, text, layout.family, rows, references, problems))
+    for family in sorted({record["family"] for record in records}):
+        rows = extra_rows(family, records, prefer)
+        if rows:
+            title = f"{family.capitalize()}: other variants, and sets outside the 38"
+            used = [r for r in done if r["family"] == family and not in_main_table(r)]
+            text = caption(title, profile, protocol, used, command)
+            tables.append(_table(f"extras_{family}", title, text, family, rows, references, problems))
+    return tables
+
+
+def write_tables(tables: Sequence[Table], folder: Path, profile: str, protocol: str) -> list[Path]:
+    """Write the set's tables atomically and delete those of its folder that no longer exist; returns the files."""
+    from tasks.suite.render import render
+
+    target = Path(folder) / re.sub(r"[^A-Za-z0-9._-]+", "-", f"{profile}-{protocol}")
+    written = []
+    for table in tables:
+        for extension in EXTENSIONS:
+            path = target / f"{table.key}.{extension}"
+            write_atomic(path, render(table, extension).encode())
+            written.append(path)
+    for path in target.glob("*.*"):
+        if path not in written and path.suffix[1:] in EXTENSIONS:
+            path.unlink()
+    return written
+
+
+def _table(
+    key: str,
+    title: str,
+    text: str,
+    family: str,
+    rows: Sequence[Row],
+    references: pd.DataFrame,
+    problems: Sequence[str],
+) -> Table:
+    published, sources = _published(family, rows, references)
+    models = _models(rows)
+    records: list[dict[tuple[str, str], str]] = []
+    bold: list[dict[tuple[str, str], bool]] = []
+    for row, extern in zip(rows, published, strict=True):
+        ahead, best = {cell.model for cell in row.rules_ahead()}, row.best_trained()
+        line = {("", "dataset"): row.dataset}
+        if any(r.horizon is not None for r in rows):
+            line["", "horizon"] = "" if row.horizon is None else str(row.horizon)
+        line["", "metric"] = row.metric.title if row.metric else ""
+        line["", "test items"] = row.items
+        for model in models:
+            cell = row.cells.get(model)
+            absent = "not run" if row.cells else ""
+            line[OURS, model] = cell.text() + (" †" if model in ahead else "") if cell else absent
+        line[OURS, f"{PAIR[0]} - {PAIR[1]}, 95 % interval"] = difference(*(row.cells.get(m) for m in PAIR))
+        for name in sources:
+            line[PUBLISHED, name] = extern.get(name, "")
+        line["", "note"] = row.note
+        records.append(line)
+        bold.append({column: column[0] == OURS and column[1] in best for column in line})
+    shown = pd.DataFrame(records)
+    shown.columns = pd.MultiIndex.from_tuples(list(shown.columns))
+    marks = pd.DataFrame(bold)
+    marks.columns = shown.columns
+    if not (shown["", "note"] != "").any():
+        shown, marks = shown.drop(columns=[("", "note")]), marks.drop(columns=[("", "note")])
+    notes = (*footnotes(rows), *reference_notes(sources), *(f"Left out, unusable: {text}." for text in problems))
+    return Table(key, title, text, notes, shown, marks, _tidy(key, rows))
+
+
+def _models(rows: Sequence[Row]) -> list[str]:
+    """Columns: the pair, the ablations, other trained models, then the trivial rules, each group by name."""
+    trained = {cell.model: cell.trained for row in rows for cell in row.cells.values()}
+    rank = {model: position for position, model in enumerate(MODEL_ORDER)}
+    names = set(trained) | set(PAIR)
+    return sorted(names, key=lambda m: (not trained.get(m, True), rank.get(m, len(rank)), m))
+
+
+def _published(
+    family: str, rows: Sequence[Row], references: pd.DataFrame
+) -> tuple[list[dict[str, str]], dict[str, Mapping[str, str]]]:
+    """Per row, column name -> number; and column name -> its source, protocol and note. `[k]` numbers the sources."""
+    numbers: dict[tuple[str, str], int] = {}
+    sources: dict[str, Mapping[str, str]] = {}
+    found: list[dict[str, str]] = []
+    lookup: dict[tuple[str, str, str], list[dict[Any, Any]]] = defaultdict(list)
+    for line in references.to_dict("records"):
+        if line["family"] != family:
+            continue
+        lookup[line["dataset"], line["horizon"], line["metric"]].append(line)
+    for row in rows:
+        cells: dict[str, str] = {}
+        horizon = "" if row.horizon is None else str(row.horizon)
+        for line in lookup[row.dataset, horizon, row.metric.name] if row.metric else ():
+            number = numbers.setdefault((line["source"], line["protocol"]), len(numbers) + 1)
+            name = f"{line['model']} [{number}]"
+            cells[name] = _reference(line, row.metric)
+            sources[name] = {"number": str(number), "source": line["source"], "protocol": line["protocol"]}
+        found.append(cells)
+    return found, sources
+
+
+def _reference(line: Mapping[Any, Any], metric: Metric | None) -> str:
+    scale, digits = (metric.scale, metric.digits) if metric else (1.0, 3)
+    spread = "" if math.isnan(line["std"]) else f" ± {line['std'] * scale:.{digits}f}"
+    return f"{'~' if line['note'] == 'approximate' else ''}{line['value'] * scale:.{digits}f}{spread}"
+
+
+def _tidy(key: str, rows: Sequence[Row]) -> pd.DataFrame:
+    columns = (
+        "table", "dataset", "horizon", "metric", "model", "mean", "std", "seeds", "failed", "test_items",
+        "higher_is_better", "trained", "same_options", "note",
+    )  # fmt: skip
+    lines: list[tuple[Any, ...]] = []
+    for row in rows:
+        place = (key, row.dataset, "" if row.horizon is None else row.horizon, row.metric.title if row.metric else "")
+        for cell in row.cells.values():
+            size = "/".join(str(n) for n in cell.n)
+            numbers = (cell.mean, cell.std, len(cell.values), cell.failed, size)
+            lines.append(
+                (*place, cell.model, *numbers, cell.higher_is_better, cell.trained, cell.same_options, row.note)
+            )
+        if not row.cells:
+            lines.append((*place, "", float("nan"), float("nan"), 0, 0, "", "", "", "", row.note))
+    return pd.DataFrame(lines, columns=list(columns))
+
+
+def _command(profile: str, protocol: str, records: Sequence[Record]) -> str:
+    seeds = len({record["seed"] for record in records}) or 1
+    honest = "" if protocol == MAIN_PROTOCOL else f" PROTOCOL={protocol}"
+    return f"make reproduce PROFILE={profile} SEEDS={seeds}{honest}"
