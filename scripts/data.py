@@ -1,0 +1,113 @@
+"""The data of the suite: what is ready, what is missing and how to get it, and whether the files are right.
+
+The data root is $AAREN_DATA, else data/ in the project; nothing else writes to it. Families add their commands to
+`app`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from tasks.errors import ConfigError, DatasetError
+from tasks.inventory import select, status, verify
+from tasks.locate import cache_root, data_root
+from tasks.suite.manifest import load_manifest
+
+HELP = """Which datasets are ready, how to get the others, and whether the files are right.
+
+The data root is $AAREN_DATA, else data/ in the project. Try: python scripts/data.py status"""
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=HELP, rich_markup_mode=None)
+Names = Annotated[list[str] | None, typer.Argument(help="dataset names, families, or all", show_default="all")]
+COLOURS = {"ready": "green", "ok": "green", "unknown": "yellow", "no reader": "yellow", "missing": "dim"}
+
+
+def console() -> Console:
+    """Plain lines, never wrapped: a command in the output can be copied whole."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+def _selected(names: list[str] | None) -> list[str]:
+    try:
+        return select(names or [])
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+
+
+def _state(state: str) -> str:
+    colour = COLOURS.get(state, "red")
+    return f"[{colour}]{state:<9}[/{colour}]"
+
+
+@app.command("status")
+def show_status(names: Names = None) -> None:
+    """Say whether each is ready and from where, or the one step to take."""
+    out = console()
+    root = data_root()
+    out.print(f"data root {escape(str(root))}{'' if root.is_dir() else ' (does not exist)'}")
+    out.print(f"cache     {escape(str(cache_root()))}")
+    rows = [status(name) for name in _selected(names)]
+    for row in rows:
+        step = f"  {escape('-> ' + row.step)}" if row.step else ""
+        out.print(f"{row.name:<26}{row.family:<15}{_state(row.state)} {row.variant:<10}{escape(row.source):<12}{step}")
+    main = [row for row in rows if load_manifest().datasets[row.name].is_main]
+    ready = [row for row in main if row.state == "ready"]
+    official = sum(row.variant == "official" for row in ready)
+    out.print(f"{len(ready)} of {len(main)} datasets of the paper are ready, {official} of them as the official set")
+
+
+@app.command("get")
+def get_datasets(
+    names: Annotated[list[str], typer.Argument(help="dataset names, families, or all")],
+    force: Annotated[bool, typer.Option("--force", help="set a damaged file aside and fetch it again")] = False,
+) -> None:
+    """Download into the data root: whole and verified, or not at all.
+
+    Into the cache where the data root is read-only."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from tasks.acquire import get
+
+    out = console()
+    failed = 0
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    for name in _selected(names):
+        with Progress(*columns, console=out, transient=True, disable=not sys.stdout.isatty()) as bar:
+            job = bar.add_task(name, total=None)
+            try:
+                found, fetched = get(name, force, lambda done, total, j=job: bar.update(j, completed=done, total=total))
+            except DatasetError as error:
+                failed += 1
+                out.print(f"{name}: [red]not ready[/red]\n  {escape(str(error))}")
+                continue
+        if found.source == "generated":
+            out.print(f"{name}: made by the suite itself, nothing to fetch")
+        else:
+            where = ", ".join(str(path) for path in found.files.values())
+            out.print(f"{name}: {'fetched' if fetched else 'already there'}, verified: {escape(where)}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("verify")
+def verify_files(names: Names = None) -> None:
+    """Hash every file that is there; the exit code is 1 if one is bad."""
+    out = console()
+    bad = count = 0
+    for checked in verify(_selected(names)):
+        count += 1
+        bad += checked.state == "bad"
+        detail = f"  {escape(checked.detail)}" if checked.detail else ""
+        out.print(f"{_state(checked.state)} {checked.name:<26} {escape(str(checked.path))}{detail}")
+    out.print(f"{count} files, {bad} bad")
+    if bad:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
