@@ -15,12 +15,13 @@ missing in every channel are no steps.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tasks.classification.panel import Panel, PanelBuilder
-from tasks.classification.text import parse_channel, read_lines
+from tasks.classification.text import line_error, parse_channel, read_lines
 from tasks.errors import DatasetError
 from tasks.files import FETCH_AGAIN
 
@@ -36,10 +37,7 @@ def read_arff(path: Path) -> Panel:
         line = raw.strip(b" \t\r\n")
         if not line or line.startswith(b"%"):
             continue
-
-        def error(reason: str, number: int = number) -> DatasetError:
-            return builder.error(number, reason)
-
+        error = partial(line_error, path, number)
         body, quote, name = line[1:].rpartition(line[:1])
         if line[:1] in b"'\"" and name == b"":  # the label is quoted as well: 'series','label'
             body, quote, name = line[1:].partition(line[:1])
@@ -64,10 +62,7 @@ def _read_header(path: Path, lines: Iterator[tuple[int, bytes]]) -> tuple[int, t
     """The number of time steps and the class names; consumes the lines up to and with `@data`."""
     steps, inside, relational, classes = 0, False, False, ()
     for number, raw in lines:
-
-        def error(reason: str, number: int = number) -> DatasetError:
-            return DatasetError(path, f"line {number}: {reason}", FETCH_AGAIN)
-
+        error = partial(line_error, path, number)
         line = raw.strip()
         if not line or line.startswith(b"%"):
             continue

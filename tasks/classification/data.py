@@ -5,6 +5,7 @@ Shapes: N cases, L steps of the longest series of the dataset, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +75,26 @@ def _check(resolved: Resolved, panels: dict[str, Panel]) -> None:
         part = pick(ends, key=lambda name: ends[name])
         if shape.get(key) not in (None, ends[part]):
             raise wrong(part, f"{'longest' if pick is max else 'shortest'} series", ends[part], shape[key])
+    for part, panel in panels.items():
+        measured = _statistics(panel, resolved.entry.labels or panel.classes)
+        for what, expected in resolved.entry.statistics.get(part, {}).items():
+            found = measured[what]
+            if not np.allclose(found, expected, rtol=1e-6, atol=1e-6):
+                raise wrong(part, what, np.array(found).tolist(), expected)
+
+
+def _statistics(panel: Panel, order: Sequence[str]) -> dict[str, np.ndarray | int]:
+    """What the manifest's `statistics` hold, measured; classes counted in `order`."""
+    values = panel.values.astype(np.float64)
+    counts = np.bincount(panel.labels, minlength=len(panel.classes))
+    return {
+        "length_min": int(panel.lengths.min()),
+        "length_max": int(panel.lengths.max()),
+        "points": len(values),
+        "class_counts": counts[[panel.classes.index(name) for name in order]],
+        "mean": values.mean(axis=0),
+        "std": values.std(axis=0),
+    }
 
 
 class Batch(NamedTuple):

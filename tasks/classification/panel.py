@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from tasks.classification.text import line_error
 from tasks.errors import DatasetError
 from tasks.files import FETCH_AGAIN
 
@@ -41,26 +43,24 @@ class PanelBuilder:
     cases: list[np.ndarray] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
 
-    def error(self, line: int, reason: str, fix: str = FETCH_AGAIN) -> DatasetError:
-        return DatasetError(self.path, f"line {line}: {reason}", fix)
-
     def add(self, line: int, case: np.ndarray, label: str) -> None:
         """Adds one case, float64 [length, channels], NaN where a value is missing. Raises DatasetError."""
+        error = partial(line_error, self.path, line)
         if label not in self.classes:
             declared = ", ".join(self.classes)
-            raise self.error(line, f"class label {label[:40]!r} is not declared (declared: {declared})")
+            raise error(f"class label {label[:40]!r} is not declared (declared: {declared})")
         if self.channels is None:
             self.channels = case.shape[1]
         if case.shape[1] != self.channels:
-            raise self.error(line, f"{case.shape[1]} channels where {self.channels} are declared")
+            raise error(f"{case.shape[1]} channels where {self.channels} are declared")
         if self.equal_length:
             self.length = case.shape[0] if self.length is None else self.length
             if case.shape[0] != self.length:
-                raise self.error(line, f"a series of {case.shape[0]} steps where every one has {self.length}")
+                raise error(f"a series of {case.shape[0]} steps where every one has {self.length}")
         with np.errstate(over="ignore"):
-            case = fill_missing(case, lambda reason: self.error(line, reason)).astype(np.float32)
+            case = fill_missing(case, error).astype(np.float32)
         if not np.isfinite(case).all():
-            raise self.error(line, "a value is infinite, or too large for single precision")
+            raise error("a value is infinite, or too large for single precision")
         self.cases.append(case)
         self.labels.append(self.classes.index(label))
 

@@ -18,6 +18,11 @@ MISSING_BYTES = b"?NnAa"
 MAX_LINE_BYTES = 64 * 2**20
 
 
+def line_error(path: Path, line: int, reason: str) -> DatasetError:
+    """The error for one line of a data file; readers bind path and line and hand it on as `error(reason)`."""
+    return DatasetError(path, f"line {line}: {reason}", FETCH_AGAIN)
+
+
 def parse_channel(text: bytes, missing_allowed: bool, error: Callable[[str], DatasetError]) -> list[float]:
     """The comma-separated numbers of one channel.
 
@@ -81,7 +86,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             while line := handle.readline(MAX_LINE_BYTES):
                 number += 1
                 if len(line) == MAX_LINE_BYTES:
-                    raise DatasetError(path, f"line {number}: longer than {MAX_LINE_BYTES} bytes", FETCH_AGAIN)
+                    raise line_error(path, number, f"longer than {MAX_LINE_BYTES} bytes")
                 yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if not number:
             raise DatasetError(path, "holds an empty file", FETCH_AGAIN)

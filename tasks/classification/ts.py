@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tasks.classification.panel import Panel, PanelBuilder
-from tasks.classification.text import parse_channel, read_lines
+from tasks.classification.text import line_error, parse_channel, read_lines
 from tasks.errors import DatasetError
 from tasks.files import FETCH_AGAIN
 
@@ -51,10 +52,7 @@ def read_ts(path: Path) -> Panel:
         line = raw.strip(b" \t\r\n")
         if not line:
             continue
-
-        def error(reason: str, number: int = number) -> DatasetError:
-            return builder.error(number, reason)
-
+        error = partial(line_error, path, number)
         body, colon, name = line.rpartition(b":")
         if not colon:
             raise error("no ':' before a class label: the line is cut short, or no case")
@@ -76,10 +74,7 @@ def _read_header(path: Path, lines: Iterator[tuple[int, bytes]]) -> Header:
         line = raw.strip()
         if not line or line.startswith(b"#"):
             continue
-
-        def error(reason: str, number: int = number) -> DatasetError:
-            return DatasetError(path, f"line {number}: {reason}", FETCH_AGAIN)
-
+        error = partial(line_error, path, number)
         text = _decode(line, error)
         if not text.startswith("@"):
             raise error(f"{text[:40]!r} stands before @data but is neither a field (@) nor a comment (#)")
