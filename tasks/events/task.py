@@ -1,0 +1,101 @@
+"""The event task: the log-likelihood of gaps and marks, scores per predicted event, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.events.batch import EventBatch
+from tasks.events.data import EventData
+from tasks.events.model import EventModel
+from tasks.events.rules import Rule, Truth
+from tasks.events.scores import Scored, Scores, calibration
+from tasks.events.scoring import base_log_likelihood, log_likelihood, score_model
+from tasks.task import Measure, Selection, Task, TaskData
+
+
+class _Scoring(Task):
+    """What models and rules share: scores of a split, and the calibration of test gaps."""
+
+    selection = Selection("val", "nll", "min", "negative log-likelihood per predicted validation event")
+
+    def __init__(self, data: EventData, *, optim: Mapping[str, Any], seed: int) -> None:
+        super().__init__(optim=optim, seed=seed)
+        self.scores = {
+            split: Scores(data.unit, data.true_log_likelihood(split), data.windowed) for split in ("val", "test")
+        }
+        self.test_parts: dict[str, np.ndarray] = {}
+
+    def answer(self, batch: EventBatch) -> Scored:
+        raise NotImplementedError
+
+    def update_metrics(self, split: str, batch: EventBatch) -> None:
+        self.scores[split].add(batch, self.answer(batch))
+
+    def compute_metrics(self, split: str) -> dict[str, Measure]:
+        if split == "test":
+            self.test_parts = self.scores[split].joined()
+        return self.scores[split].measures()
+
+    def artefacts(self, data: TaskData) -> dict[str, Any]:
+        """Calibration of the test gaps; NLL and count of every test sequence, for paired comparisons."""
+        parts = self.test_parts
+        if not parts:
+            return {}
+        nll = -(parts["time"] + parts["mark"])
+        return {
+            "calibration": calibration(parts["pit"]),
+            "by_sequence": {
+                "nll": [round(float(v), 6) for v in nll],
+                "predicted": [int(v) for v in parts["predicted"]],
+            },
+        }
+
+
+class EventTask(_Scoring):
+    """Trains an `EventModel`.
+
+    The loss is minus the log-likelihood of gaps, marks and known window ends, a sum over the batch divided by a constant
+    (predicted events of an average batch), so that every event weighs the same whatever batch it is in.
+    `base=True` keeps the base code's books instead: its sum, its L2 term, its scores, its choice of checkpoint.
+    """
+
+    def __init__(
+        self, model: EventModel, data: EventData, *, optim: Mapping[str, Any], seed: int, base: bool = False
+    ) -> None:
+        self_optim, l2 = dict(optim), 0.0
+        if base:
+            l2, self_optim["weight_decay"] = float(optim.get("weight_decay", 0.0)), 0.0
+        super().__init__(data, optim=self_optim, seed=seed)
+        self.model, self.base, self.l2 = model, base, l2
+        self.events_per_batch = data.predicted_per_batch()
+        if base:
+            note = "paper_compat: the base code scores the checkpoint with the lowest validation `base_rmse`"
+            self.selection = Selection("val", "base_rmse", "min", note)
+
+    def training_loss(self, batch: EventBatch) -> Tensor:
+        if self.base:
+            penalty = sum(p.square().sum() for p in self.model.parameters())
+            return -base_log_likelihood(self.model, batch) + self.l2 * 0.5 * penalty
+        return -sum(log_likelihood(self.model, batch), start=torch.zeros(())) / self.events_per_batch
+
+    def answer(self, batch: EventBatch) -> Scored:
+        return score_model(self.model, batch, self.base)
+
+
+class RuleTask(_Scoring):
+    """Scores a trivial rule or the truth; nothing is trained."""
+
+    def __init__(self, rule: Rule | Truth, data: EventData, *, optim: Mapping[str, Any], seed: int) -> None:
+        super().__init__(data, optim=optim, seed=seed)
+        self.rule = rule
+
+    def training_loss(self, batch: EventBatch) -> Tensor:
+        raise TypeError("a rule has nothing to train")
+
+    def answer(self, batch: EventBatch) -> Scored:
+        return self.rule.score(batch)
