@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import warnings
 from collections.abc import Callable
 from typing import no_type_check
 
@@ -12,11 +14,13 @@ from torch import Tensor
 from aaren._typing import Bool, Float
 from aaren.ops import naive
 from aaren.ops.chunked import chunked
+from aaren.ops.cpu import failure, fused_cpu
 from aaren.ops.state import PrefixState, state_dtype
 
 Backend = Callable[[Tensor, Tensor, PrefixState | None, Tensor | None], tuple[Tensor, PrefixState]]
 
 BACKENDS: dict[str, Backend] = {
+    "cpu": fused_cpu,
     "chunked": chunked,
     "masked_softmax": naive.masked_softmax,
     "recurrence": naive.recurrence,
@@ -59,26 +63,60 @@ def prefix_attention(
     if state is not None:
         state = _checked_state(state, values)
     if torch.is_autocast_enabled(values.device.type) and values.dtype != torch.float64:
-        scores, values = scores.float(), values.float()  # sums, like softmax's, belong in float32
+        with torch.autocast(values.device.type, enabled=False):  # sums, like softmax's, belong in float32
+            return prefix_attention(scores.float(), values.float(), state, valid, backend)
     if scores.dtype != values.dtype:
         raise TypeError(
             f"prefix_attention: scores are {scores.dtype} and values {values.dtype}; cast one of them, "
             "or call under torch.autocast"
         )
-    with torch.autocast(values.device.type, enabled=False):
-        return _pick(backend)(scores, values, state, valid)
+    return _pick(backend, values)(scores, values, state, valid)
 
 
-def _pick(name: str) -> Backend:
+def _pick(name: str, values: Tensor) -> Backend:
     if name == "auto":
-        return chunked
+        on_cpu = values.device.type == "cpu" and not torch.compiler.is_exporting()
+        return fused_cpu if on_cpu and _fused_serves(_sums(values)) else chunked
     if name not in BACKENDS:
         near = difflib.get_close_matches(name, BACKENDS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(
-            f"prefix_attention: no backend {name!r} here{hint}; available: auto, {', '.join(available_backends())}"
-        )
+        known = ", ".join(available_backends())
+        raise ValueError(f"prefix_attention: no backend {name!r} here{hint}; available: auto, {known}")
+    if name == "cpu":
+        if values.device.type != "cpu":
+            raise ValueError(
+                f'prefix_attention: backend="cpu" cannot serve tensors on {values.device}; use backend="auto"'
+            )
+        reason = failure(_sums(values))
+        if reason is not None:
+            raise RuntimeError(
+                f'prefix_attention: backend="cpu" cannot run here ({reason}); use backend="chunked", or repair numba'
+            )
     return BACKENDS[name]
+
+
+def _sums(values: Tensor) -> torch.dtype:
+    """The dtype the fused kernels are compiled for: half precision is widened first."""
+    return torch.float64 if values.dtype == torch.float64 else torch.float32
+
+
+@torch.compiler.assume_constant_result
+def _fused_serves(dtype: torch.dtype) -> bool:
+    """Whether the fused kernels can run; if not, says why, once."""
+    reason = failure(dtype)
+    if reason is not None:
+        _warn_once(reason)
+    return reason is None
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(
+        f"prefix_attention: the fused CPU kernels cannot run here ({reason}); the chunked form, several times "
+        "slower, serves instead",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _check(scores: Tensor, values: Tensor, valid: Tensor | None) -> None:
@@ -121,9 +159,7 @@ def _checked_state(state: PrefixState, values: Tensor) -> PrefixState:
                 f"{expected[name]}; a state belongs to the batch and model that made it"
             )
         if tensor.device != values.device:
-            raise ValueError(
-                f"prefix_attention: state.{name} is on {tensor.device} and values on {values.device}"
-            )
+            raise ValueError(f"prefix_attention: state.{name} is on {tensor.device} and values on {values.device}")
         if tensor.dtype not in (torch.float32, torch.float64):
             raise TypeError(
                 f"prefix_attention: state.{name} is {tensor.dtype}, too coarse for running sums; keep the state in "

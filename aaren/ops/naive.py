@@ -123,9 +123,7 @@ def _start(values: Tensor, state: PrefixState | None, accumulate: torch.dtype) -
     return state.m.to(accumulate), state.u.to(accumulate), state.w.to(accumulate)
 
 
-def _leaves(
-    scores: Tensor, values: Tensor, valid: Tensor | None, accumulate: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def _leaves(scores: Tensor, values: Tensor, valid: Tensor | None, accumulate: torch.dtype) -> tuple[Tensor, Tensor]:
     """Scores and values of the leaves (s_i, 1, v_i); an invalid token has score -inf, so weighs exactly 0."""
     s, v = scores.to(accumulate), values.to(accumulate)
     if valid is not None:

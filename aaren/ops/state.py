@@ -25,9 +25,7 @@ class PrefixState(NamedTuple):
     w: Float[Tensor, "B H D"]
 
 
-def initial_prefix_state(
-    batch: int, heads: int, dim: int, *, device: torch.device | str | None = None
-) -> PrefixState:
+def initial_prefix_state(batch: int, heads: int, dim: int, *, device: torch.device | str | None = None) -> PrefixState:
     """The state before the first token: the identity (-inf, 0, 0) of `combine`.
 
     The paper starts from (0, 0, 0), which underflows to 0/0 when every score is far below 0.
@@ -50,9 +48,7 @@ def finite_reference(m: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return torch.where(m == -torch.inf, torch.zeros_like(m), m)
 
 
-def combine(
-    left: tuple[Tensor, Tensor, Tensor], right: tuple[Tensor, Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
+def combine(left: tuple[Tensor, Tensor, Tensor], right: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """The triple of two token sets together (the paper's operator; associative, with identity (-inf, 0, 0)).
 
     Each argument: m [...], u [...], w [..., D]; the leading shapes broadcast.

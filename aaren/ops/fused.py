@@ -1,0 +1,153 @@
+"""The fused kernels on torch tensors: memory layouts, threads over rows, and over tokens when rows are few.
+
+Split over tokens, a row of N takes two passes of `threads` tasks each. The first computes the outputs of segment
+0 and only the summaries of the middle ones; the second, knowing what precedes each segment, computes the outputs
+of all the others, the last included, whose summary nobody needs. Backward mirrors it from the right.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aaren.ops import kernels
+from aaren.ops.threads import even_parts, run_together
+
+SMALL = 1 << 16  # elements of the values below which a second thread costs more than it saves
+SUMMARY_SHARE = 0.5  # time of a summary of n tokens over the time of their outputs (measured: 0.4 to 0.6)
+
+
+def flat(tensor: Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Memory of a tensor as a flat array, and (offset, stride of batch, head, token); no copy if rows are whole."""
+    tensor = tensor.detach()
+    if tensor.dim() == 4 and tensor.shape[3] > 1 and tensor.stride(3) != 1:
+        tensor = tensor.contiguous()
+    if tensor.numel() == 0:
+        return np.empty(0, dtype=tensor.new_empty(0).numpy().dtype), (0, 0, 0, 0)
+    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.as_strided((span,), (1,)).numpy(), (0, *tensor.stride()[:3])
+
+
+def heads_together(values: Tensor) -> int:
+    """How many heads to advance token by token: all where they lie inside a token in memory, else one."""
+    return values.shape[1] if values.stride(1) < values.stride(2) else 1
+
+
+def mask(valid: Tensor | None) -> tuple[np.ndarray, bool]:
+    return (np.ones((0, 0), bool), False) if valid is None else (valid.contiguous().numpy(), True)
+
+
+def threads_for(values: Tensor) -> int:
+    return max(1, min(torch.get_num_threads(), values.numel() // SMALL))
+
+
+def segments(length: int, threads: int) -> list[tuple[int, int]]:
+    """Token ranges, one more than threads; the first is shorter: its outputs are made beside mere summaries."""
+    shares = np.cumsum([0.0, SUMMARY_SHARE, *[1.0] * threads])
+    edges = np.unique((length * shares / shares[-1]).astype(int)).tolist()
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+Carry = tuple[np.ndarray, np.ndarray]
+
+
+class Triple:
+    """State arrays m, u [B, H], w [B, H, D], and top [B, H], the token whose score is m (-1: none of these)."""
+
+    def __init__(self, m: np.ndarray, u: np.ndarray, w: np.ndarray, top: np.ndarray) -> None:
+        self.arrays = (m, u, w, top)
+
+    @classmethod
+    def empty(cls, batch: int, heads: int, dim: int) -> Triple:
+        m, top = np.full((batch, heads), -np.inf), np.full((batch, heads), -1)
+        return cls(m, np.zeros((batch, heads)), np.zeros((batch, heads, dim)), top)
+
+    def copy(self) -> Triple:
+        return Triple(*(array.copy() for array in self.arrays))
+
+    def joined(self, right: Triple) -> Triple:
+        """This and then `right`, by the paper's operator."""
+        (m, u, w, top), (m_right, u_right, w_right, top_right) = self.arrays, right.arrays
+        m_both = np.maximum(m, m_right)
+        reference = np.where(m_both == -np.inf, 0.0, m_both)
+        scale, scale_right = np.exp(m - reference), np.exp(m_right - reference)
+        return Triple(
+            m_both,
+            u * scale + u_right * scale_right,
+            w * scale[..., None] + w_right * scale_right[..., None],
+            np.where(m_right > m, top_right, top),
+        )
+
+
+def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple, out: Tensor, gates: Tensor) -> Triple:
+    """Fill `out` like values, and `gates` [B, H, N] unless it is empty; returns the state after the last token."""
+    batch, heads, length, _ = values.shape
+    rows, threads, together = batch * heads, threads_for(values), heads_together(values)
+    inputs = (*flat(scores), *flat(values), *mask(valid))
+    results = (*flat(out), gates.numpy(), gates.numel() > 0)
+    every = (0, rows)
+
+    def outputs(state: Triple, some_rows: tuple[int, int], tokens: tuple[int, int]) -> Any:
+        return partial(kernels.forward, *inputs, *state.arrays, *results, some_rows, tokens, together)
+
+    def summary(state: Triple, tokens: tuple[int, int]) -> Any:
+        return partial(kernels.summarise, *inputs, *state.arrays, every, tokens, together)
+
+    parts = segments(length, threads)
+    if rows >= threads or len(parts) == 1:
+        state = start.copy()
+        run_together([outputs(state, part, (0, length)) for part in even_parts(rows, threads)])
+        return state
+    carry = start.copy()
+    middle = [Triple.empty(*values.shape[:2], values.shape[3]) for _ in parts[1:-1]]
+    run_together([outputs(carry, every, parts[0]), *map(summary, middle, parts[1:-1])])
+    carries = [carry]
+    for state in middle:
+        carries.append(carries[-1].joined(state))
+    run_together([outputs(state, every, part) for state, part in zip(carries, parts[1:], strict=True)])
+    return carries[-1]
+
+
+def backward(
+    values: Tensor,
+    valid: Tensor | None,
+    out: Tensor,
+    gates: Tensor,
+    d_out: Tensor,
+    from_right: Carry,
+    d_scores: Tensor,
+    d_values: Tensor,
+) -> Carry:
+    """Fill `d_scores` [B, H, N] and `d_values`; (G [B, H, D], H [B, H]) as `kernels.backward` takes and leaves them."""
+    batch, heads, length, _ = values.shape
+    rows, threads, together = batch * heads, threads_for(values), heads_together(values)
+    known = (*flat(out), gates.numpy(), *flat(d_out))
+    results = (d_scores.numpy(), *flat(d_values))
+    every = (0, rows)
+
+    def gradients(carry: Carry, some_rows: tuple[int, int], tokens: tuple[int, int]) -> Any:
+        given = (*flat(values), *mask(valid), *known, *carry)
+        return partial(kernels.backward, *given, *results, some_rows, tokens, together)
+
+    def summary(carry: Carry, passing: np.ndarray, tokens: tuple[int, int]) -> Any:
+        return partial(kernels.summarise_backward, *mask(valid), *known, *carry, passing, every, tokens, together)
+
+    carry = (from_right[0].copy(), from_right[1].copy())
+    parts = segments(length, threads)
+    if rows >= threads or len(parts) == 1:
+        run_together([gradients(carry, part, (0, length)) for part in even_parts(rows, threads)])
+        return carry
+    parts = [(length - stop, length - first) for first, stop in parts]  # from the right, the short one first
+    middle = [(np.zeros_like(carry[0]), np.zeros_like(carry[1])) for _ in parts[1:-1]]
+    passing = [np.ones_like(carry[1]) for _ in middle]
+    run_together([gradients(carry, every, parts[0]), *map(summary, middle, passing, parts[1:-1])])
+    carries = [carry]
+    for (big_g, big_h), factor in zip(middle, passing, strict=True):
+        right_g, right_h = carries[-1]
+        carries.append((big_g + factor[..., None] * right_g, big_h + factor * right_h))
+    run_together([gradients(carry, every, part) for carry, part in zip(carries, parts[1:], strict=True)])
+    return carries[-1]

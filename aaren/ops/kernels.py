@@ -1,0 +1,172 @@
+"""The fused CPU kernels: one pass over the tokens of each (batch, head) row, float64 running sums.
+
+Forward is the recurrence of the triple (m, u, w); backward is its closed form, a recurrence from the last token
+to the first. With p_k = e^{s_k} / sum_{i<=k} e^{s_i} (the gate) the outputs obey o_k = (1 - p_k) o_{k-1} + p_k v_k, so
+
+    G_k = do_k + (1 - p_{k+1}) G_{k+1}        dv_k = p_k G_k
+    H_k = do_k . o_k + (1 - p_{k+1}) H_{k+1}  ds_k = p_k (G_k . v_k - H_k)
+
+need the values, the outputs and the gates alone. No quantity exceeds the scale of its inputs.
+
+Tensors with a token axis come flat, with an (offset, batch, head, token) stride tuple, so that no layout needs a
+copy; their last axis is contiguous. `rows` = (first, stop) counts batch * heads, `tokens` = (first, stop).
+`together` heads are advanced token by token (all of them where heads lie inside tokens in memory, else 1).
+Importing this module imports numba.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+
+# No flag that lets the compiler assume away NaN or infinity: they must pass through.
+_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+
+
+def _compiled(function):
+    """Compile at the first call and keep the machine code on disk where some cache folder can be written."""
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # numba found no folder to write to: neither beside this file nor the user's own
+        return numba.njit(**_OPTIONS)(function)
+
+
+_inline = numba.njit(inline="always", **_OPTIONS)
+
+
+@_inline
+def _advance(s, m, u):
+    """(m, u) after a score s, with the factors of the old sums and of the new token."""
+    if s > m:
+        keep = math.exp(m - s)
+        weight = math.exp(s - s)  # 1, but nan for a score of +inf
+        m = s
+    elif s == -math.inf:
+        keep, weight = 1.0, 0.0
+    else:
+        keep, weight = 1.0, math.exp(s - m)
+    return m, u * keep + weight, keep, weight
+
+
+@_compiled
+def forward(scores, s_at, values, v_at, valid, masked, m, u, w, top, out, o_at, gates, gated, rows, tokens, together):
+    """Outputs, gates (when `gated`) and, in place, the state m, u [B, H], w [B, H, D] and the token `top` of m."""
+    heads, dim = w.shape[1], w.shape[2]
+    for b in range(rows[0] // heads, (rows[1] + heads - 1) // heads):
+        h_stop = min(heads, rows[1] - b * heads)
+        for h_first in range(max(0, rows[0] - b * heads), h_stop, together):
+            for n in range(tokens[0], tokens[1]):
+                real = not masked or valid[b, n]
+                for h in range(h_first, min(h_first + together, h_stop)):
+                    o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
+                    out_row = out[o : o + dim]
+                    weight = 0.0
+                    norm = 0.0
+                    if real:
+                        s = float(scores[s_at[0] + b * s_at[1] + h * s_at[2] + n * s_at[3]])
+                        if s > m[b, h]:
+                            top[b, h] = n
+                        m[b, h], u[b, h], keep, weight = _advance(s, m[b, h], u[b, h])
+                        norm = 1.0 / u[b, h] if u[b, h] != 0.0 else 0.0
+                        v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
+                        v_row = values[v : v + dim]
+                        w_row = w[b, h]
+                        for d in range(dim):
+                            total = w_row[d] * keep + v_row[d] * weight
+                            w_row[d] = total
+                            out_row[d] = total * norm
+                    else:
+                        out_row[:] = 0.0
+                    if gated:
+                        gates[b, h, n] = weight * norm
+
+
+@_compiled
+def summarise(scores, s_at, values, v_at, valid, masked, m, u, w, top, rows, tokens, together):
+    """The state alone of a run of tokens, for the tokens after it: `forward` without outputs."""
+    heads, dim = w.shape[1], w.shape[2]
+    for b in range(rows[0] // heads, (rows[1] + heads - 1) // heads):
+        h_stop = min(heads, rows[1] - b * heads)
+        for h_first in range(max(0, rows[0] - b * heads), h_stop, together):
+            for n in range(tokens[0], tokens[1]):
+                if masked and not valid[b, n]:
+                    continue
+                for h in range(h_first, min(h_first + together, h_stop)):
+                    s = float(scores[s_at[0] + b * s_at[1] + h * s_at[2] + n * s_at[3]])
+                    if s > m[b, h]:
+                        top[b, h] = n
+                    m[b, h], u[b, h], keep, weight = _advance(s, m[b, h], u[b, h])
+                    v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
+                    v_row = values[v : v + dim]
+                    w_row = w[b, h]
+                    for d in range(dim):
+                        w_row[d] = w_row[d] * keep + v_row[d] * weight
+
+
+@_compiled
+def backward(
+    values, v_at, valid, masked, out, o_at, gates, d_out, g_at, big_g, big_h, d_scores, d_values, dv_at,
+    rows, tokens, together,
+):  # fmt: skip
+    """Gradients of scores [B, H, N] and values; G [B, H, D] and H [B, H] come in from the right, go out to the left.
+
+    What comes in is the part of G_k and H_k owed to the tokens after k (for the last token: to the final state).
+    """
+    heads, dim = big_g.shape[1], big_g.shape[2]
+    for b in range(rows[0] // heads, (rows[1] + heads - 1) // heads):
+        h_stop = min(heads, rows[1] - b * heads)
+        for h_first in range(max(0, rows[0] - b * heads), h_stop, together):
+            for n in range(tokens[1] - 1, tokens[0] - 1, -1):
+                real = not masked or valid[b, n]
+                for h in range(h_first, min(h_first + together, h_stop)):
+                    dv = dv_at[0] + b * dv_at[1] + h * dv_at[2] + n * dv_at[3]
+                    dv_row = d_values[dv : dv + dim]
+                    if not real:
+                        dv_row[:] = 0.0
+                        d_scores[b, h, n] = 0.0
+                        continue
+                    v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
+                    o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
+                    g = g_at[0] + b * g_at[1] + h * g_at[2] + n * g_at[3]
+                    v_row, out_row, do_row = values[v : v + dim], out[o : o + dim], d_out[g : g + dim]
+                    g_row = big_g[b, h]
+                    gate = float(gates[b, h, n])
+                    before = 1.0 - gate
+                    g_dot_v = 0.0
+                    do_dot_o = 0.0
+                    for d in range(dim):
+                        do = float(do_row[d])
+                        total = g_row[d] + do
+                        g_dot_v += total * v_row[d]
+                        do_dot_o += do * out_row[d]
+                        dv_row[d] = total * gate
+                        g_row[d] = total * before
+                    total_h = big_h[b, h] + do_dot_o
+                    d_scores[b, h, n] = gate * (g_dot_v - total_h)
+                    big_h[b, h] = total_h * before
+
+
+@_compiled
+def summarise_backward(valid, masked, out, o_at, gates, d_out, g_at, big_g, big_h, passing, rows, tokens, together):
+    """What a run of tokens adds to G and H on its left, and `passing`, its factor on what comes from its right."""
+    heads, dim = big_g.shape[1], big_g.shape[2]
+    for b in range(rows[0] // heads, (rows[1] + heads - 1) // heads):
+        h_stop = min(heads, rows[1] - b * heads)
+        for h_first in range(max(0, rows[0] - b * heads), h_stop, together):
+            for n in range(tokens[1] - 1, tokens[0] - 1, -1):
+                if masked and not valid[b, n]:
+                    continue
+                for h in range(h_first, min(h_first + together, h_stop)):
+                    o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
+                    g = g_at[0] + b * g_at[1] + h * g_at[2] + n * g_at[3]
+                    out_row, do_row = out[o : o + dim], d_out[g : g + dim]
+                    g_row = big_g[b, h]
+                    before = 1.0 - float(gates[b, h, n])
+                    do_dot_o = 0.0
+                    for d in range(dim):
+                        do = float(do_row[d])
+                        do_dot_o += do * out_row[d]
+                        g_row[d] = (g_row[d] + do) * before
+                    big_h[b, h] = (big_h[b, h] + do_dot_o) * before
+                    passing[b, h] *= before
