@@ -150,7 +150,9 @@ def _try(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staged.unlink(missing_ok=True)
-        pooch.retrieve(url, known_hash=known, fname=staged.name, path=staged.parent, downloader=downloader)
+        # pooch calls a downloader with (url, output file, pooch); its annotation has other names for them
+        kinds = {"downloader": downloader}
+        pooch.retrieve(url, known, staged.name, staged.parent, **kinds)  # pyright: ignore[reportArgumentType]
         os.replace(staged, target)
     except requests.HTTPError as error:
         return f"the server refuses ({_short(error)})"

@@ -126,6 +126,7 @@ class Task(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Plain numbers only: a checkpoint must load with weights_only=True.
+        checkpoint["stopped"] = bool(self.trainer.should_stop)
         checkpoint["history"] = [dict(row) for row in self.history]
         checkpoint["measures"] = {
             split: {name: list(measure) for name, measure in measures.items()}

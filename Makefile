@@ -1,0 +1,86 @@
+# Every target does the set-up it needs, in a .venv of the project's own.
+# Variables: PROFILE=smoke|quick|paper SEEDS=n FAMILY=a,b DATASET=a,b MODEL=a,b HORIZON=96,720 PROTOCOL=honest JOBS=n
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# pip's own options, for instance where to find a CPU-only torch: make setup PIP_ARGS="--find-links folder"
+PIP_ARGS ?=
+EXTRAS ?= suite,dev
+
+PROFILE ?= quick
+SEEDS ?= 1
+FAMILY ?=
+DATASET ?=
+MODEL ?=
+HORIZON ?=
+PROTOCOL ?= honest
+JOBS ?= 0
+LAUNCHER ?=
+ARGS ?=
+
+# Two torch threads under load cost up to 45 times one; jobs run side by side instead.
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-long lint types reproduce sweep tables data bench lock lock-check clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@sed -n 2p $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## make .venv and install everything from pyproject.toml at the versions of constraints.txt
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "aaren needs Python 3.11 or newer; say which with make setup PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+test: lint types ## lint, type check and test everything (minutes)
+	$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+test-long: setup ## the tests that take long (10^7-token streams and the like)
+	$(BIN)/python -m pytest -m long $(ARGS)
+
+lint: setup ## ruff: style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## pyright
+	$(BIN)/pyright
+
+reproduce: setup ## run every job that is not done yet and make the tables (PROFILE=quick: under an hour on two cores)
+	$(BIN)/python scripts/reproduce.py --profile "$(PROFILE)" --seeds "$(SEEDS)" --family "$(FAMILY)" \
+	  --dataset "$(DATASET)" --model "$(MODEL)" --horizon "$(HORIZON)" --protocol "$(PROTOCOL)" --jobs "$(JOBS)" \
+	  --launcher "$(LAUNCHER)" $(ARGS)
+
+sweep: setup ## a Hydra multirun: make sweep ARGS="'dataset=glob(*)' model=aaren,transformer seed=0,1,2,3,4"
+	$(BIN)/python scripts/train.py -m profile=$(PROFILE) $(ARGS)
+
+tables: setup ## rebuild the tables from the records, without training
+	$(BIN)/python scripts/tables.py $(ARGS)
+
+data: setup ## which of the 38 datasets are ready, and what would make the others so
+	$(BIN)/python scripts/data.py status $(ARGS)
+
+bench: setup ## time the operator and a training step, print parameter counts
+	$(BIN)/python scripts/bench.py params
+	$(BIN)/python scripts/bench.py operator $(ARGS)
+	$(BIN)/python scripts/bench.py train-step $(ARGS)
+
+ALL_EXTRAS := suite,d4rl,ray,slurm,onnx,behaviour,dev
+
+lock: ## write constraints.txt anew: the newest versions that all extras agree on
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-lock/bin/python scripts/lock.py "$(ALL_EXTRAS)" $(PIP_ARGS)
+	rm -rf $(VENV)-lock
+
+lock-check: setup ## check that every extra resolves with constraints.txt (asks the package index)
+	$(BIN)/python -m pip install --quiet --dry-run $(PIP_ARGS) -c constraints.txt -e ".[$(ALL_EXTRAS)]"
+
+clean: ## remove caches and build leftovers; results, data and .venv stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis outputs multirun
+	find aaren tasks scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

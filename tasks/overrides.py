@@ -1,0 +1,87 @@
+"""Command-line overrides checked before Hydra sees them: names in any case, near misses for the unknown ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.errors import ConfigError, UnknownDataset, near_misses
+
+# Groups whose options a user names; hydra's own are hydra's to check.
+GROUPS = ("dataset", "model", "profile", "logger", "experiment", "runtime")
+
+
+def options(conf: Path, group: str) -> list[str]:
+    """The choices of a config group, as they are typed: `ETTh1`, `known/seasonal`."""
+    folder = conf / group
+    depth = "**/*.yaml" if group == "dataset" else "*.yaml"
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob(depth))
+
+
+def check_overrides(arguments: Sequence[str], conf: Path) -> list[str]:
+    """The same arguments with the names of choices in their own case.
+
+    Raises:
+        UnknownDataset, ConfigError: an unknown choice or option, with near misses and what there is.
+    """
+    checked, keys = [], set(_known_keys(conf))
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if argument.startswith("-") or not equals or key.startswith(("hydra", "+", "~")):
+            checked.append(argument)
+        elif key in GROUPS:
+            checked.append(f"{key}={_checked_choices(key, value, options(conf, key))}")
+        elif key in keys or "@" in key:
+            checked.append(argument)
+        else:
+            near = near_misses(key, keys)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            known = ", ".join(sorted({k.partition(".")[0] for k in keys}))
+            raise ConfigError(key, value, f"no such option; {hint}The options are under: {known}; see --cfg job")
+    return checked
+
+
+def _checked_choices(group: str, value: str, known: Sequence[str]) -> str:
+    if value in ("null", "") or "(" in value or value.startswith(("{", "$")):
+        return value  # glob(*), choice(...): Hydra expands these from what there is
+    folded = {name.casefold(): name for name in known}
+    names = [part.strip().strip("'\"") for part in value.strip("[]").split(",")]
+    for name in names:
+        if name.casefold() not in folded:
+            if group == "dataset":
+                raise UnknownDataset(name, known)
+            near = near_misses(name, known)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(group, name, f"no such {group}; {hint}Known: {', '.join(known)}")
+    return ",".join(folded[name.casefold()] for name in names)
+
+
+def _known_keys(conf: Path) -> Iterator[str]:
+    """Every dotted key that some choice of the config tree defines, and the keys above it."""
+    yield from _keys_of(conf / "train.yaml", "")
+    for path in conf.rglob("*.yaml"):
+        group = path.relative_to(conf).parts[0]
+        if group in ("task", "dataset", "model", "logger"):
+            yield from _keys_of(path, group)
+        elif group == "profile" and path.parent != conf / "profile":
+            yield from _keys_of(path, "task")
+        elif group == "runtime":
+            yield from _keys_of(path, "")
+
+
+def _keys_of(path: Path, prefix: str) -> Iterable[str]:
+    text = path.read_text(encoding="utf-8")
+    content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    prefix = "" if "@package _global_" in text.split("\n", 1)[0] else prefix
+    return _flatten({key: value for key, value in content.items() if key not in ("defaults", "hydra")}, prefix)
+
+
+def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in content.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        yield name
+        if isinstance(value, Mapping):
+            yield from _flatten(value, name)

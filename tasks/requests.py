@@ -1,0 +1,111 @@
+"""Which jobs `make reproduce` wants: every dataset with a config, every model its family has, every seed.
+
+Composes each dataset once and puts the models and seeds in by hand, so that 380 jobs plan in seconds; a test
+holds the run ids against those of the jobs that were really run.  Needs no torch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from tasks.data import DatasetError, DatasetUnavailable, resolve, verified
+from tasks.errors import ConfigError
+from tasks.jobconfig import prepare
+from tasks.overrides import options
+from tasks.suite.plan import Request
+
+MODELS = ("aaren", "transformer")
+# Sets with a known truth are there to show what training can do: the ablation without a query runs on them too.
+KNOWN, ABLATION = "known/", "mean"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `make reproduce` was asked for; an empty tuple means all there are."""
+
+    profile: str = "quick"
+    seeds: int = 1
+    families: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    protocol: str = "honest"
+    horizons: tuple[int, ...] = ()
+    overrides: tuple[str, ...] = ()
+
+
+def requests(wanted: Wanted, conf: Path) -> tuple[list[Request], list[DatasetError]]:
+    """The jobs, and an error for each dataset whose files are there but cannot be used.
+
+    Raises:
+        UnknownDataset, ConfigError: a dataset, family, model or option there is not.
+    """
+    _check_families(wanted, conf)
+    found: list[Request] = []
+    broken: list[DatasetError] = []
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf.absolute())):
+        for dataset in wanted.datasets or options(conf, "dataset"):
+            cfg = _compose([f"dataset={dataset}", *_common(wanted)])
+            family = cfg["task"]["family"]
+            if (wanted.families and family not in wanted.families) or wanted.protocol not in cfg["task"]["protocols"]:
+                continue
+            label, sha256, why = dataset, {}, None
+            try:
+                source = verified(resolve(dataset, cfg["dataset"]["variant"]))
+                label, sha256 = source.label, dict(source.sha256)
+            except DatasetUnavailable as error:
+                why = f"{error.reason}. Fix: {error.fix}"
+            except DatasetError as error:
+                broken.append(error)
+                continue
+            found += _jobs_of(cfg, wanted, conf, dataset=dataset, label=label, sha256=sha256, unavailable=why)
+    if not found and not broken:
+        raise ConfigError("FAMILY", " ".join(wanted.families) or wanted.protocol, "no dataset matches what was asked for")
+    return found, broken
+
+
+def models_of(dataset: str, task: dict[str, Any], wanted: Wanted) -> list[str]:
+    """The models that run on a dataset: those asked for that its family has, else the pair and the trivial ones."""
+    trivial = list(task["trivial_models"])
+    if wanted.models:
+        return [model for model in wanted.models if model in trivial or model in (*MODELS, ABLATION, "none")]
+    return [*MODELS, *([ABLATION] if dataset.startswith(KNOWN) else []), *trivial]
+
+
+def _jobs_of(cfg: dict[str, Any], wanted: Wanted, conf: Path, *, dataset: str, **data: Any) -> list[Request]:
+    jobs = []
+    for model in models_of(dataset, cfg["task"], wanted):
+        content = yaml.safe_load((conf / "model" / f"{model}.yaml").read_text(encoding="utf-8"))
+        # A rule without training gives the same numbers for every seed.
+        seeds = range(wanted.seeds if content["attention"] is not None else 1)
+        for horizon in wanted.horizons if wanted.horizons and cfg["task"].get("default_horizon") else (None,):
+            for seed in seeds:
+                job = copy.deepcopy(cfg) | {"model": content, "seed": seed, "horizon": horizon}
+                chosen = [f"dataset={dataset}", f"model={model}", f"seed={seed}", *_common(wanted)]
+                chosen += [f"horizon={horizon}"] if horizon is not None else []
+                jobs.append(Request(prepare(job), tuple(chosen), dataset, **data))
+    return jobs
+
+
+def _common(wanted: Wanted) -> list[str]:
+    return [f"profile={wanted.profile}", f"protocol={wanted.protocol}", *wanted.overrides]
+
+
+def _compose(overrides: Sequence[str]) -> dict[str, Any]:
+    plain = OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _check_families(wanted: Wanted, conf: Path) -> None:
+    known = options(conf, "task")
+    for family in wanted.families:
+        if family not in known:
+            raise ConfigError("FAMILY", family, f"no such family; there are {', '.join(known)}")

@@ -1,0 +1,197 @@
+"""Train, select, score: the one loop of all families, on Lightning, resumable from its last round."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from tasks.errors import ConfigError
+from tasks.task import Measure, Task, TaskData
+
+log = logging.getLogger(__name__)
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+# What Lightning warns of and we mean: one line each, with why.
+MEANT = (
+    r".*does not have many workers.*",  # a batch is one gather from memory; workers would only copy it
+    r".*number of training batches.*smaller than the logging interval.*",  # we log a round at a time
+    r".*Checkpoint directory .* exists and is not empty.*",  # that is how a job resumes
+    r".*GPU available but not used.*",  # device=cpu was asked for
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside Lightning, against torch 2.13
+    r".*You have overridden `on_.*_checkpoint`.*",
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a job trains: `rounds` of `steps_per_round` optimiser steps, a validation after each."""
+
+    rounds: int
+    steps_per_round: int
+    patience: int | None
+
+    @property
+    def steps(self) -> int:
+        """All optimiser steps, if nothing stops the job early."""
+        return self.rounds * self.steps_per_round
+
+
+def plan_budget(budget: Mapping[str, Any], steps_per_epoch: int) -> Budget:
+    """A budget from `task.budget`: `max_steps` or `max_epochs`, `eval_every` (steps, or null for an epoch), `patience`.
+
+    The rounds are made equal, so the last one may run a few steps past `max_steps`.
+
+    Raises:
+        ConfigError: neither or both limits, or a number below 1.
+    """
+    max_steps, max_epochs = budget.get("max_steps"), budget.get("max_epochs")
+    if (max_steps is None) == (max_epochs is None):
+        raise ConfigError("task.budget", dict(budget), "give either max_steps or max_epochs, the other null")
+    for option in ("max_steps", "max_epochs", "eval_every", "patience"):
+        value = budget.get(option)
+        if value is not None and int(value) < 1:
+            raise ConfigError(f"task.budget.{option}", value, "must be at least 1, or null")
+    steps = int(max_steps) if max_steps is not None else int(max_epochs or 1) * steps_per_epoch
+    every = min(steps, int(budget.get("eval_every") or steps_per_epoch))
+    rounds = max(1, round(steps / every))
+    return Budget(rounds, math.ceil(steps / rounds), budget.get("patience"))
+
+
+def train_and_score(
+    task: Task,
+    data: TaskData,
+    *,
+    budget: Budget | None,
+    folder: Path,
+    device: str = "cpu",
+    callbacks: Sequence[Callback] = (),
+    logger: Any = False,
+    progress_bar: bool = False,
+) -> dict[str, Any]:
+    """Fit within `budget` (None: nothing to train), load the selected weights, score val and test once.
+
+    A `last.ckpt` in `folder` is gone on from.  Returns the record's metrics, selection, and weights hash.
+
+    Raises:
+        TrainingDiverged: the loss is not finite.
+        ConfigError: a device that is not there.
+    """
+    for message in MEANT:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    selection = task.selection
+    best = ModelCheckpoint(
+        folder,
+        "best",
+        monitor=f"{selection.split}/{selection.metric}",
+        mode=selection.mode,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    # After `best`, so that it holds what `best` has seen: a kill between the two repeats one round, with one outcome.
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    stop = []
+    if budget is not None and budget.patience is not None:
+        stop = [
+            EarlyStopping(
+                f"{selection.split}/{selection.metric}",
+                mode=selection.mode,
+                patience=budget.patience,
+                check_finite=False,
+            )
+        ]
+    trainer = lightning.Trainer(
+        accelerator=_accelerator(device),
+        devices=1,
+        max_epochs=budget.rounds if budget else 0,
+        gradient_clip_val=task.optim.get("clip"),
+        callbacks=[*callbacks, *stop, best, last],
+        logger=logger,
+        num_sanity_val_steps=0,
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+        default_root_dir=folder,
+    )
+    selected: dict[str, Any] = {
+        "split": selection.split,
+        "metric": selection.note or selection.metric,
+        "mode": selection.mode,
+    }
+    if budget is not None:
+        data.steps_per_round = budget.steps_per_round
+        task.plan_steps(total_steps=budget.steps, steps_per_epoch=data.steps_per_epoch)
+        _fit(trainer, task, data, folder)
+        chosen = torch.load(folder / BEST, weights_only=True, map_location="cpu")
+        task.load_state_dict(chosen["state_dict"])
+        task.measures = {
+            split: {name: Measure(*measure) for name, measure in measures.items()}
+            for split, measures in chosen["measures"].items()
+        }
+        selected |= {
+            "step": int(chosen["global_step"]),
+            "value": task.measures[selection.split][selection.metric].value,
+        }
+    else:
+        trainer.validate(task, datamodule=data, verbose=False)
+    trainer.test(task, datamodule=data, verbose=False)
+    return {
+        "metrics": {split: dict(task.measures[split]) for split in ("val", "test")},
+        "selection": selected,
+        "weights_sha256": weights_sha256(task) if budget is not None else None,
+        "parameters": sum(p.numel() for p in task.parameters()),
+    }
+
+
+def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, folder: Path) -> None:
+    resume = _readable_checkpoint(folder / LAST)
+    if resume is not None and resume["stopped"]:  # killed after it had stopped early, before it was scored
+        task.on_load_checkpoint(resume)
+        return
+    if resume is not None:
+        log.info("resuming after step %d of %d", resume["global_step"], task.total_steps)
+    trainer.fit(task, datamodule=data, ckpt_path=folder / LAST if resume is not None else None, weights_only=True)
+
+
+def _readable_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The checkpoint at `path`; None if there is none or it is damaged (it is then set aside, and said)."""
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever a damaged archive makes torch raise
+        aside = path.with_suffix(".damaged")
+        path.replace(aside)
+        log.warning("%s cannot be read (%s); kept as %s, training starts anew", path.name, error, aside.name)
+        return None
+
+
+def weights_sha256(task: torch.nn.Module) -> str:
+    """SHA-256 over every parameter and buffer: name, dtype, shape and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(task.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _accelerator(device: str) -> str:
+    if device == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError("device", device, "no CUDA device is visible to torch here; use device=cpu")
+        return "gpu"
+    if device != "cpu":
+        raise ConfigError("device", device, "choose one of cpu, cuda, auto")
+    return "cpu"
