@@ -77,7 +77,7 @@ class Heartbeat:
         every: seconds between two writes; a beat in between costs one look at the clock.
     """
 
-    def __init__(self, runs_dir: Path, record: Mapping[str, Any], every: float = 1.0) -> None:
+    def __init__(self, runs_dir: Path, record: Mapping[str, Any], every: float | int = 1.0) -> None:
         self._path = Path(runs_dir) / str(record["run_id"]) / RUNNING_NAME
         self._record, self._every = dict(record), every
         self._next, self._total = 0.0, 0

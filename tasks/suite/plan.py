@@ -99,7 +99,7 @@ class Plan:
 def plan(
     requests: Iterable[Request],
     records: Sequence[Mapping[str, Any]],
-    seconds: Mapping[str, float] | None = None,
+    seconds: Mapping[str, float | int] | None = None,
     *,
     force: bool = False,
 ) -> Plan:
@@ -147,7 +147,7 @@ def plan(
 class _Past:
     """CPU seconds of finished jobs, looked up from the nearest kind that has any."""
 
-    def __init__(self, records: Sequence[Mapping[str, Any]], constants: Mapping[str, float]) -> None:
+    def __init__(self, records: Sequence[Mapping[str, Any]], constants: Mapping[str, float | int]) -> None:
         self._constants = constants
         samples: dict[tuple[Any, ...], list[float]] = defaultdict(list)
         for record in records:
@@ -163,8 +163,10 @@ class _Past:
         values = (cfg["model"]["name"], label, cfg.get("horizon"))
         for key in self._keys(cfg["profile"], family, *values, trained):
             if key in self._medians:
-                return self._medians[key]
-        return self._constants.get(family) if trained else 0.0
+                return float(self._medians[key])
+        if not trained:
+            return 0.0
+        return float(self._constants[family]) if family in self._constants else None
 
     @staticmethod
     def _keys(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from tasks.suite.atomic import remove_leftovers, write_atomic
 from tasks.suite.environment import environment
-from tasks.suite.identity import canonical_json, config_hash, run_id, semantic_config
+from tasks.suite.identity import IdentityError, canonical_json, config_hash, run_id, semantic_config
 from tasks.suite.sanitise import clean_metrics, finite, scrub
 
 SCHEMA_VERSION = 1
@@ -147,13 +147,30 @@ def validate(record: Any, path: Path | str) -> None:
         fix = f"this suite reads version {SCHEMA_VERSION}: use the suite that wrote it, or run the job again"
         raise RecordError(path, f"a foreign record (schema_version {version})", fix)
     if not _validator().is_valid(record):
-        error = min(_validator().iter_errors(record), key=lambda e: (len(e.path), e.json_path))
+        error = min(
+            _validator().iter_errors(record), key=lambda e: ("allOf" in e.schema_path, len(e.path), e.json_path)
+        )
         raise RecordError(path, f"field {error.json_path}: {error.message[:300]}")
     if record["checksum"] != checksum(record, path):
         raise RecordError(path, "edited by hand, or damaged: its checksum does not fit its content")
-    expected = config_hash(record["config"], record["label"], record["data"]["sha256"])
-    if record["config_hash"] != expected or not record["run_id"].endswith(expected[:8]):
-        raise RecordError(path, "its run id does not follow from the config and data hashes it carries")
+    _check_identity(record, path)
+
+
+def _check_identity(record: Mapping[str, Any], path: Path | str) -> None:
+    """The run id, hash and names must follow from the config and data hashes that the record carries."""
+    config, label, sources = record["config"], record["label"], record["data"]["sha256"]
+    try:
+        name = run_id({**config, "seed": record["seed"], "fold": record["fold"]}, label, sources)
+    except IdentityError as error:
+        raise RecordError(path, str(error)) from error
+    if record["run_id"] != name or record["config_hash"] != config_hash(config, label, sources):
+        raise RecordError(path, f"its run id does not follow from its config and data hashes, which make {name}")
+    task = config["task"]
+    named = {"family": task["family"], "protocol_version": task["protocol_version"], "model": config["model"]["name"]}
+    named |= {key: config.get(key) for key in ("horizon", "profile", "protocol")}
+    for key, value in named.items():
+        if record[key] != value:
+            raise RecordError(path, f"its {key} is {record[key]!r}, but in its config {value!r}")
 
 
 def read_all(*runs_dirs: Path) -> Gathered:

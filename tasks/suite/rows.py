@@ -106,7 +106,7 @@ def in_main_table(record: Record) -> bool:
 
 
 def _empty_rows(dataset: str, horizons: Sequence[Any], metrics: Sequence[Metric], why: str) -> list[Row]:
-    """A dataset without results: a row a metric, for the published numbers; where there are several horizons, one row."""
+    """A dataset without results: a row a metric, for the published numbers; with several horizons one row in all."""
     if len(horizons) > 1:
         return [Row(dataset, None, None, {}, why)]
     return [Row(dataset, horizons[0], m, {}, why if m == metrics[0] else "") for m in metrics]
