@@ -71,7 +71,7 @@ def build_task(cfg: Mapping[str, Any], data: EventData) -> Task:
             statistics=data.statistics,
             attention=attention,
             plain=base,
-            **cfg["task"]["model"],
+            **dict(cfg["task"]["model"]) | ({"gap_input": False} if base else {}),
         )
     except ValueError as error:
         raise ConfigError("task.model", dict(cfg["task"]["model"]), str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,15 @@ def split_rows(
 ) -> dict[str, np.ndarray]:
     """The sequences of each split, disjoint and together all.
 
-    `published` keeps the file's split (`fold` counts from 1 where it has folds) and, where it names no validation part,
+    `published` keeps the file's split (`fold` counts from 0, the published fold 1 is 0) and, where it names no validation part,
     draws a seeded `val_fraction` of train; `rows` cuts 60/20/20 in row order; `shuffle` does so after a seeded shuffle.
     """
     everything = np.arange(sequences.n_sequences)
     if folds is not None:
-        chosen = 1 if fold is None else fold
-        if not 1 <= chosen <= len(folds):
-            raise ConfigError("fold", fold, f"this set has folds 1 to {len(folds)}")
-        label = folds[chosen - 1]
+        chosen = 0 if fold is None else fold
+        if not 0 <= chosen < len(folds):
+            raise ConfigError("fold", fold, f"this set has folds 0 to {len(folds) - 1}")
+        label = folds[chosen]
     elif fold is not None:
         raise ConfigError("fold", fold, "this set has no folds; leave it null")
     elif rule == "published":
@@ -104,6 +105,8 @@ class EventData(TaskData):
         if options["max_tokens"] < 1:
             raise ConfigError("task.data.max_tokens", options["max_tokens"], "a batch holds at least one token")
         sequences = sequences.in_unit(options["unit"])
+        if options["grid"]:
+            sequences = replace(sequences, grid=float(options["grid"]))
         sequences = resolve_ties(sequences, options["ties"], options["split_seed"], source)
         rows = split_rows(
             sequences,

@@ -124,6 +124,7 @@ class EventModel(nn.Module):
         components: int = 8,
         sigma_floor: float = 0.02,
         sigma_cap: float = 3.0,
+        gap_input: bool = False,
         plain: bool = False,
     ) -> None:
         super().__init__()
@@ -146,19 +147,29 @@ class EventModel(nn.Module):
         )
         self.gap_head = MixtureHead(d_model, components, statistics, sigma_floor, sigma_cap, plain)
         self.mark_head = nn.Linear(d_model, n_marks) if n_marks > 1 else None
+        self.gap_embedding = nn.Linear(2, d_model, bias=False) if gap_input else None
         # the base code feeds times as they are; ours are counted in median gaps
         scale = 1.0 if plain else statistics.median
         self.register_buffer("time_scale", torch.tensor(scale, dtype=torch.float64))
 
-    def tokens(self, times: Float[Tensor, "..."], marks: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
-        """What is added before every layer."""
-        return self.time_code(times / self.time_scale) + self.mark_embedding(marks)
+    def tokens(
+        self, times: Float[Tensor, "..."], marks: Int[Tensor, "..."], gaps: Float[Tensor, "..."]
+    ) -> Float[Tensor, "... d"]:
+        """What is added before every layer; `gaps` since the event before, 0 at a sequence's first."""
+        tokens = self.time_code(times / self.time_scale) + self.mark_embedding(marks)
+        if self.gap_embedding is None:
+            return tokens
+        follows = gaps > 0
+        loc, scale = self.gap_head.statistics[:2]
+        size = torch.where(follows, (torch.where(follows, gaps, 1.0).log().float() - loc) / scale, 0.0)
+        return tokens + self.gap_embedding(torch.stack((size, follows.float()), -1))
 
     def forward(
         self, times: Float[Tensor, "B N"], marks: Int[Tensor, "B N"], valid: Bool[Tensor, "B N"]
     ) -> Float[Tensor, "B N d"]:
         """Row i of the output knows events 0 .. i and gives the law of event i + 1."""
-        tokens = self.tokens(times, marks)
+        gaps = F.pad(times[:, 1:] - times[:, :-1], (1, 0))
+        tokens = self.tokens(times, marks, gaps)
         hidden, _ = self.backbone(torch.zeros_like(tokens), valid, inject=tokens)
         return hidden
 
