@@ -16,6 +16,7 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numba
@@ -26,13 +27,15 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "cont
 
 def _compiled(function):
     """Compile at the first call and keep the machine code on disk where some cache folder can be written."""
+    function = inspect.unwrap(function)  # a run-time type checker's wrapper is nothing numba could compile
     try:
         return numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # numba found no folder to write to: neither beside this file nor the user's own
         return numba.njit(**_OPTIONS)(function)
 
 
-_inline = numba.njit(inline="always", **_OPTIONS)
+def _inline(function):
+    return numba.njit(inline="always", **_OPTIONS)(inspect.unwrap(function))
 
 
 @_inline
