@@ -62,6 +62,8 @@ class CausalClassifier(nn.Module):
         embedding_kernel: int = 3,
     ) -> None:
         super().__init__()
+        if embedding_kernel < 1:
+            raise ValueError(f"embedding_kernel={embedding_kernel} must be at least 1")
         self.channels, self.classes, self.steps, self.kernel = channels, classes, steps, embedding_kernel
         self.embed = nn.Linear(embedding_kernel * channels, d_model, bias=False)
         nn.init.kaiming_normal_(self.embed.weight, mode="fan_in", nonlinearity="leaky_relu")
