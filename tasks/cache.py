@@ -66,7 +66,8 @@ def load_cached(resolved: Resolved, parser: Callable[[Resolved], Arrays], versio
 
 
 def _read(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as stored:  # zip's CRC-32 of every member catches flipped bits
+    # opened here because np.load leaves a file that it cannot read open; zip's CRC-32 catches flipped bits
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     if sorted(arrays.pop(_NAMES).tolist()) != sorted(arrays):
         raise ValueError("not the arrays that were written")

@@ -82,11 +82,11 @@ class ResumingDownloader:
             length = response.headers.get("Content-Length")
             total = done + int(length) if length and length.isdigit() else size
             with self.part.open("ab" if resumed else "wb") as stream:
-                for piece in response.iter_content(1 << 18):
+                for piece in response.iter_content(1 << 16):
                     stream.write(piece)
                     done += len(piece)
                     if done > limit:
-                        stream.truncate(0)
+                        self.part.unlink()
                         raise ValueError(f"the server sends more than the {limit} bytes expected")
                     if self.progress:
                         self.progress(done, total)
@@ -144,15 +144,14 @@ def _try(
     url: str, target: Path, size: int | None, sha256: str | None, zipped: bool, progress: Progress | None
 ) -> str | None:
     part = target.with_name(f"{target.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
-    downloader = ResumingDownloader(part, size, zipped, progress)
+    # Any: pooch calls a downloader with (url, output file, pooch) but its annotation has other names for them
+    downloader: Any = ResumingDownloader(part, size, zipped, progress)
     known = f"sha256:{sha256}" if sha256 else None
     staged = target.with_name(f"{target.name}.new.part")  # pooch takes a file that is there for a cached one
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staged.unlink(missing_ok=True)
-        # pooch calls a downloader with (url, output file, pooch); its annotation has other names for them
-        kinds = {"downloader": downloader}
-        pooch.retrieve(url, known, staged.name, staged.parent, **kinds)  # pyright: ignore[reportArgumentType]
+        pooch.retrieve(url, known, staged.name, staged.parent, downloader=downloader)
         os.replace(staged, target)
     except requests.HTTPError as error:
         return f"the server refuses ({_short(error)})"
