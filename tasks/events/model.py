@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from aaren import Backbone
+from aaren import Backbone, State
 from tasks.events.mixture import LogNormalMixture
 from tasks.events.statistics import GapStatistics
 
@@ -36,9 +36,9 @@ class TimeCode(nn.Module):
         powers = torch.arange(0, d_model, 2, dtype=torch.float64) / d_model
         self.register_buffer("turns", LONGEST_WAVE**-powers / (2 * math.pi), persistent=False)
 
-    def forward(self, times: Float[Tensor, "..."]) -> Float[Tensor, "... d"]:
+    def forward(self, times: Float[Tensor, "..."], dtype: torch.dtype = torch.float32) -> Float[Tensor, "... d"]:
         turns = times.double()[..., None] * self.turns
-        phase = ((turns - turns.floor()) * (2 * math.pi)).float()
+        phase = ((turns - turns.floor()) * (2 * math.pi)).to(dtype)
         return torch.stack((phase.sin(), phase.cos()), -1).flatten(-2)
 
 
@@ -102,6 +102,9 @@ class EventModel(nn.Module):
         statistics: of the training gaps, in the unit that gaps and times come in.
         attention: a registered name; the others as in `Backbone`.
         components: of the mixture (base code: 8).
+        gap_input: also show the encoder the standardised log gap before each event. With the time code alone a network
+            must find the last gaps as differences of phases; on Hawkes that closed a third of the way to the truth,
+            with the gap nine tenths.
 
     Raises:
         ValueError: a size that cannot be; the message names the option.
@@ -156,22 +159,27 @@ class EventModel(nn.Module):
         self, times: Float[Tensor, "..."], marks: Int[Tensor, "..."], gaps: Float[Tensor, "..."]
     ) -> Float[Tensor, "... d"]:
         """What is added before every layer; `gaps` since the event before, 0 at a sequence's first."""
-        tokens = self.time_code(times / self.time_scale) + self.mark_embedding(marks)
+        dtype = self.mark_embedding.weight.dtype
+        tokens = self.time_code(times / self.time_scale, dtype) + self.mark_embedding(marks)
         if self.gap_embedding is None:
             return tokens
         follows = gaps > 0
         loc, scale = self.gap_head.statistics[:2]
-        size = torch.where(follows, (torch.where(follows, gaps, 1.0).log().float() - loc) / scale, 0.0)
-        return tokens + self.gap_embedding(torch.stack((size, follows.float()), -1))
+        size = (torch.where(follows, gaps, 1.0).log().to(dtype) - loc) / scale
+        return tokens + self.gap_embedding(torch.stack((torch.where(follows, size, 0.0), follows.to(dtype)), -1))
 
     def forward(
         self, times: Float[Tensor, "B N"], marks: Int[Tensor, "B N"], valid: Bool[Tensor, "B N"]
     ) -> Float[Tensor, "B N d"]:
         """Row i of the output knows events 0 .. i and gives the law of event i + 1."""
         gaps = F.pad(times[:, 1:] - times[:, :-1], (1, 0))
-        tokens = self.tokens(times, marks, gaps)
-        hidden, _ = self.backbone(torch.zeros_like(tokens), valid, inject=tokens)
-        return hidden
+        return self.encode(self.tokens(times, marks, gaps), valid)[0]
+
+    def encode(
+        self, tokens: Float[Tensor, "B N d"], valid: Bool[Tensor, "B N"], state: State | None = None
+    ) -> tuple[Float[Tensor, "B N d"], State]:
+        """All tokens at once, continuing from `state`."""
+        return self.backbone(torch.zeros_like(tokens), valid, state, inject=tokens)
 
     def mark_logits(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n K"]:
         """Unnormalised log P(mark), independent of the gap given the history."""
