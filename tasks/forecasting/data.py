@@ -18,8 +18,8 @@ from tasks.batches import TaskData
 from tasks.data import Resolved, load_cached
 from tasks.forecasting.marks import time_marks
 from tasks.forecasting.seasonal import seasonal
-from tasks.forecasting.series import check_shape, join_columns, read_series
-from tasks.forecasting.splits import HORIZON, fit_scaler, forward_fill, part_rows, windows
+from tasks.forecasting.series import check_shape, check_statistics, join_columns, read_series
+from tasks.forecasting.splits import fit_scaler, forward_fill, part_rows, positive, windows
 
 PARSER_VERSION = 1  # raise it when `parse` returns something else for the same file
 MISSING = -9999.0  # how Weather writes a failed sensor
@@ -49,6 +49,7 @@ def parse(resolved: Resolved) -> dict[str, np.ndarray]:
     path = next(iter(resolved.files.values()))
     series = join_columns(parts, path, resolved.dataset)
     check_shape(series, shape, path, resolved.dataset)
+    check_statistics(series, resolved.entry.statistics, path, resolved.dataset)
     return series._asdict()
 
 
@@ -77,7 +78,7 @@ class ForecastingData(TaskData):
         freq: str = "h",
         clean: bool = False,
         batch_size: int = 32,
-        eval_batch_size: int = 256,
+        eval_batch_size: int = 64,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed)
@@ -133,8 +134,8 @@ def load(cfg: Mapping[str, Any], resolved: Resolved) -> ForecastingData:
     options = task["data"]
     return ForecastingData(
         load_cached(resolved, parse, PARSER_VERSION),
-        history=task["history"],
-        horizon=HORIZON if cfg["horizon"] is None else cfg["horizon"],
+        history=positive("task.history", task["history"]),
+        horizon=positive("horizon", task["default_horizon"] if cfg["horizon"] is None else cfg["horizon"]),
         rows=options["rows"],
         freq=options["freq"],
         clean=options["clean_weather"],

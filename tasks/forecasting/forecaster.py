@@ -108,9 +108,7 @@ class Forecaster(nn.Module):
         )
         self.head = nn.Linear(d_model, channels)
 
-    def forward(
-        self, history: Float[Tensor, "B L C"], marks: Float[Tensor, "B LT F"]
-    ) -> Float[Tensor, "B T C"]:
+    def forward(self, history: Float[Tensor, "B L C"], marks: Float[Tensor, "B LT F"]) -> Float[Tensor, "B T C"]:
         """The forecast of the `horizon` steps that follow `history`.
 
         Args:

@@ -16,6 +16,7 @@ from tasks.errors import ConfigError, near_misses
 from tasks.forecasting.data import ForecastingData, WindowBatch
 from tasks.forecasting.forecaster import Forecaster, Stationary
 from tasks.forecasting.naive import NAIVE
+from tasks.forecasting.splits import positive
 from tasks.forecasting.stream import ForecastStream
 from tasks.task import Measure, Selection, Task
 
@@ -111,13 +112,10 @@ def _network(attention: str, sizes: Mapping[str, Any], data: ForecastingData) ->
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ConfigError("model.attention", attention, f"{hint}registered: {', '.join(attention_names())}")
     for option in ("d_model", "n_layers", "n_heads", "d_ff", "value_kernel"):
-        if not isinstance(sizes[option], int) or sizes[option] < 1:
-            raise ConfigError(f"task.model.{option}", sizes[option], "give a positive number")
+        positive(f"task.model.{option}", sizes[option])
     if sizes["d_model"] % sizes["n_heads"]:
         raise ConfigError("task.model.n_heads", sizes["n_heads"], f"does not divide d_model={sizes['d_model']}")
     try:
-        return Forecaster(
-            attention, channels=data.channels, marks=data.marks.shape[1], horizon=data.horizon, **sizes
-        )
+        return Forecaster(attention, channels=data.channels, marks=data.marks.shape[1], horizon=data.horizon, **sizes)
     except (ValueError, TypeError) as error:
         raise ConfigError("task.model", dict(sizes), str(error)) from error

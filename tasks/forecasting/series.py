@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -57,6 +57,22 @@ def check_shape(series: Series, shape: tuple[int, int], path: Path, name: str) -
     if series.values.shape != shape:
         found, wanted = (f"{rows} rows x {channels} channels" for rows, channels in (series.values.shape, shape))
         raise DatasetError(path, f"{found}, but {name} has {wanted}", FRESH_COPY.format(name=name))
+
+
+def check_statistics(series: Series, stated: Mapping[str, Any], path: Path, name: str) -> None:
+    """The mean and (population) standard deviation of each channel that the manifest states, to 1e-6.
+
+    Raises:
+        DatasetError: another value, with the column.
+    """
+    values = series.values.astype(np.float64)
+    for statistic, found in (("mean", values.mean(0)), ("std", values.std(0))):
+        # A mean may be near zero: what counts is its distance on the scale of the channel.
+        wrong = np.abs(found - np.asarray(stated.get(statistic, found))) > 1e-6 * (values.std(0) + np.abs(found))
+        if wrong.any():
+            column = int(np.argmax(wrong))
+            reason = f"column {str(series.columns[column])!r} has {statistic} {found[column]:.9g}, not {name}'s"
+            raise DatasetError(path, reason, FRESH_COPY.format(name=name))
 
 
 def join_columns(parts: Mapping[str, Series], path: Path, name: str) -> Series:
@@ -113,9 +129,7 @@ def _header(path: Path, name: str) -> list[str]:
         raise _broken(path, name, "CSV", error) from error
 
 
-def _read_text(
-    path: Path, name: str, text: bytes, types: dict[str, pa.DataType], header: list[str]
-) -> pa.Table:
+def _read_text(path: Path, name: str, text: bytes, types: dict[str, pa.DataType], header: list[str]) -> pa.Table:
     options = {
         # One block, one thread: only then do arrow's messages carry the row.
         "read_options": arrow_csv.ReadOptions(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from tasks.errors import ConfigError
-
-HORIZON = 192  # what `horizon=null` means
 
 
 class Split(NamedTuple):
@@ -26,6 +24,17 @@ class Rows(NamedTuple):
     train: int
     val: int
     test: int
+
+
+def positive(option: str, value: Any) -> int:
+    """`value` as it is.
+
+    Raises:
+        ConfigError: it is not a whole number of at least 1.
+    """
+    if type(value) is not int or value < 1:
+        raise ConfigError(option, value, "give a positive whole number")
+    return value
 
 
 def part_rows(total: int, rows: Sequence[int] | None) -> Rows:
@@ -50,9 +59,8 @@ def windows(rows: Rows, history: int, horizon: int) -> dict[str, Split]:
     Raises:
         ConfigError: a history or horizon below 1, or so long that a part has no window.
     """
-    for option, value in (("task.history", history), ("horizon", horizon)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(option, value, "give a positive number of steps")
+    positive("task.history", history)
+    positive("horizon", horizon)
     splits = {
         "train": Split(0, rows.train - history - horizon + 1),
         "val": Split(rows.train - history, rows.val - horizon + 1),
