@@ -114,7 +114,8 @@ def failure(dtype: torch.dtype) -> str | None:
         out, _, u, w, top, gates = _forward(scores, values, None, *state, True)
         _backward(values, None, out, gates, u, w, top, state.u, state.w, values, u, u, w)
     except Exception as error:  # whatever numba raises, the caller has another backend
-        return f"{type(error).__name__}: {error}"
+        first_line = str(error).strip().partition("\n")[0]
+        return f"{type(error).__name__}: {first_line}"
     return None
 
 

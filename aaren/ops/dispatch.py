@@ -89,9 +89,7 @@ def _pick(name: str, values: Tensor) -> Backend:
             )
         reason = failure(_sums(values))
         if reason is not None:
-            raise RuntimeError(
-                f'prefix_attention: backend="cpu" cannot run here ({reason}); use backend="chunked", or repair numba'
-            )
+            raise RuntimeError(f'prefix_attention: backend="cpu" cannot run here ({reason}); use backend="chunked"')
     return BACKENDS[name]
 
 

@@ -8,6 +8,7 @@ of all the others, the last included, whose summary nobody needs. Backward mirro
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def segments(length: int, threads: int) -> list[tuple[int, int]]:
     """Token ranges, one more than threads; the first is shorter: its outputs are made beside mere summaries."""
     shares = np.cumsum([0.0, SUMMARY_SHARE, *[1.0] * threads])
     edges = np.unique((length * shares / shares[-1]).astype(int)).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 Carry = tuple[np.ndarray, np.ndarray]
@@ -103,7 +104,7 @@ def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple,
         run_together([outputs(state, part, (0, length)) for part in even_parts(rows, threads)])
         return state
     carry = start.copy()
-    middle = [Triple.empty(*values.shape[:2], values.shape[3]) for _ in parts[1:-1]]
+    middle = [Triple.empty(batch, heads, values.shape[3]) for _ in parts[1:-1]]
     run_together([outputs(carry, every, parts[0]), *map(summary, middle, parts[1:-1])])
     carries = [carry]
     for state in middle:

@@ -20,6 +20,14 @@ import inspect
 import math
 
 import numba
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+# Rows of D values between the one at work and the one asked of memory. Processors fetch ahead of a rising walk by
+# themselves, but not of this falling one made of rising rows: without it backward took three to six times as long.
+_AHEAD = 8
+_LINE = 64  # bytes of a cache line
 
 # No flag that lets the compiler assume away NaN or infinity: they must pass through.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
@@ -36,6 +44,22 @@ def _compiled(function):
 
 def _inline(function):
     return numba.njit(inline="always", **_OPTIONS)(inspect.unwrap(function))
+
+
+@intrinsic
+def _prefetch(typing_context, array, index):
+    """Ask for the cache line of array[index], which need not exist, without waiting for it."""
+
+    def generate(context, builder, signature, arguments):
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        at = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(fetch, [at, number(0), number(3), number(1)])  # for reading, into every cache, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
 
 
 @_inline
@@ -117,9 +141,13 @@ def backward(
     What comes in is the part of G_k and H_k owed to the tokens after k (for the last token: to the final state).
     """
     heads, dim = big_g.shape[1], big_g.shape[2]
-    for b in range(rows[0] // heads, (rows[1] + heads - 1) // heads):
+    ahead = max(1, _AHEAD // together)
+    line = _LINE // out.itemsize
+    for b in range((rows[1] + heads - 1) // heads - 1, rows[0] // heads - 1, -1):
         h_stop = min(heads, rows[1] - b * heads)
-        for h_first in range(max(0, rows[0] - b * heads), h_stop, together):
+        h_low = max(0, rows[0] - b * heads)
+        for group in range((h_stop - h_low - 1) // together, -1, -1):
+            h_first = h_low + group * together
             for n in range(tokens[1] - 1, tokens[0] - 1, -1):
                 real = not masked or valid[b, n]
                 for h in range(h_first, min(h_first + together, h_stop)):
@@ -132,6 +160,11 @@ def backward(
                     v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
                     o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
                     g = g_at[0] + b * g_at[1] + h * g_at[2] + n * g_at[3]
+                    for d in range(0, dim, line):
+                        _prefetch(values, v - ahead * v_at[3] + d)
+                        _prefetch(out, o - ahead * o_at[3] + d)
+                        _prefetch(d_out, g - ahead * g_at[3] + d)
+                        _prefetch(d_values, dv - ahead * dv_at[3] + d)
                     v_row, out_row, do_row = values[v : v + dim], out[o : o + dim], d_out[g : g + dim]
                     g_row = big_g[b, h]
                     gate = float(gates[b, h, n])
@@ -154,15 +187,22 @@ def backward(
 def summarise_backward(valid, masked, out, o_at, gates, d_out, g_at, big_g, big_h, passing, rows, tokens, together):
     """What a run of tokens adds to G and H on its left, and `passing`, its factor on what comes from its right."""
     heads, dim = big_g.shape[1], big_g.shape[2]
-    for b in range(rows[0] // heads, (rows[1] + heads - 1) // heads):
+    ahead = max(1, _AHEAD // together)
+    line = _LINE // out.itemsize
+    for b in range((rows[1] + heads - 1) // heads - 1, rows[0] // heads - 1, -1):
         h_stop = min(heads, rows[1] - b * heads)
-        for h_first in range(max(0, rows[0] - b * heads), h_stop, together):
+        h_low = max(0, rows[0] - b * heads)
+        for group in range((h_stop - h_low - 1) // together, -1, -1):
+            h_first = h_low + group * together
             for n in range(tokens[1] - 1, tokens[0] - 1, -1):
                 if masked and not valid[b, n]:
                     continue
                 for h in range(h_first, min(h_first + together, h_stop)):
                     o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
                     g = g_at[0] + b * g_at[1] + h * g_at[2] + n * g_at[3]
+                    for d in range(0, dim, line):
+                        _prefetch(out, o - ahead * o_at[3] + d)
+                        _prefetch(d_out, g - ahead * g_at[3] + d)
                     out_row, do_row = out[o : o + dim], d_out[g : g + dim]
                     g_row = big_g[b, h]
                     before = 1.0 - float(gates[b, h, n])

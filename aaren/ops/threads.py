@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -33,7 +34,7 @@ def run_together(tasks: Sequence[Callable[[], None]]) -> None:
 def even_parts(count: int, parts: int) -> list[tuple[int, int]]:
     """(first, stop) of at most `parts` contiguous, nearly equal parts of range(count), none of them empty."""
     edges = [count * i // parts for i in range(parts + 1)]
-    return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    return [(a, b) for a, b in pairwise(edges) if b > a]
 
 
 def _workers(count: int) -> ThreadPoolExecutor:
