@@ -20,17 +20,17 @@ def main(
     show: Annotated[bool, typer.Option(help="Print the tables.")] = True,
 ) -> None:
     """One set of tables for each profile and protocol in the records; the exit code is 1 if a record was unusable."""
-    from tasks.suite.rebuild import GatherError, rebuild
-    from tasks.suite.terminal import print_tables
-
     if records is not None and (runs or gather is not None):
         raise typer.BadParameter("--records reads gathered records: it goes with neither --runs nor --gather")
+    from tasks.suite.rebuild import rebuild
+    from tasks.suite.terminal import print_tables
+
     folders = runs or [Path("results/runs")]
     try:
         rebuilt = rebuild(
             folders, out or (records or folders[0]) / "tables", gathered=records, gather=gather, profile=profile
         )
-    except (GatherError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(2) from error
     if show:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit  # the t quantile; scipy.stats breaks where torch is blocked by a None module
 
 from tasks.suite.identity import canonical_json
 from tasks.suite.layout import Metric
@@ -80,10 +81,10 @@ def difference(first: Cell | None, second: Cell | None) -> str:
     mean, digits = float(differences.mean()), first.metric.digits
     if len(common) == 1:
         return f"{mean:+.{digits}f}; undecided (1 seed)"
-    error = float(stats.sem(differences))
-    low, high = stats.t.interval(0.95, len(common) - 1, mean, error) if error > 0 else (mean, mean)
+    error = float(differences.std(ddof=1)) / math.sqrt(len(common))
+    half = float(stdtrit(len(common) - 1, 0.975)) * error
     partial = max(len(first.values), len(second.values)) > len(common)
-    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]" + (
+    return f"{mean:+.{digits}f} [{mean - half:+.{digits}f}, {mean + half:+.{digits}f}]" + (
         f" ({len(common)} pairs)" if partial else ""
     )
 
@@ -104,7 +105,7 @@ def choose(records: Iterable[Record], prefer: Collection[str] = ()) -> Choice:
     """Pick one configuration a model; trained models share theirs if they can.
 
     The row's options (everything in the config but the model) are those of the newest protocol version, then of most
-    done jobs, then of the latest finish. `prefer`: config hashes that come first (those of the current plan).
+    done jobs, then of the latest finish. `prefer`: config hashes or run ids that come first (those of the current plan).
     An unavailable record never competes.
     """
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -179,7 +180,7 @@ def average(cells: Sequence[Cell | None]) -> Cell | None:
 
 
 def _rank(records: Sequence[Record], prefer: Collection[str]) -> tuple[bool, int, int, str]:
-    preferred = any(record["config_hash"] in prefer for record in records)
+    preferred = any(record["config_hash"] in prefer or record["run_id"] in prefer for record in records)
     version = max(record["protocol_version"] for record in records)
     done = sum(record["status"] == "done" for record in records)
     return preferred, version, done, max(record["finished"] or "" for record in records)

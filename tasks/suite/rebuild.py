@@ -44,7 +44,7 @@ def rebuild(
     Args:
         gather: also write the records and the coverage there, in the form that `gathered` reads.
         profile, protocol: the set to show when there are no records yet.
-        prefer: config hashes of the current plan; they win where a row has runs of several configurations.
+        prefer: run ids or config hashes of the current plan; they win where a row has runs of several configurations.
         coverage: what is ready; None looks it up here, or reads it beside the gathered records.
         references: published numbers; None loads results/reference.
         command: the caption's command; None derives it.

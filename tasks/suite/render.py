@@ -113,7 +113,7 @@ def escape_latex(text: str) -> str:
 
 def _escape_markdown(text: str) -> str:
     text = re.sub(r"\s*\n\s*", " ", str(text))
-    return re.sub(r"([\\|*_<>`])", r"\\\1", text)
+    return re.sub(r"([\\|*<>`]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)  # an underscore inside a word is safe
 
 
 def _styled(table: Table, escape: Callable[[str], str]) -> Styler:

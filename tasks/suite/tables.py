@@ -70,7 +70,7 @@ def build(
         records: of this profile and protocol only.
         coverage: dataset -> whether it is ready, and how to get it; {} reads it off the unavailable records.
         references: from `references.load_references`.
-        prefer: config hashes (of the current plan) that win where a row has runs of several configurations.
+        prefer: run ids or config hashes (of the current plan) that win where a row has runs of several configurations.
         problems: record files that could not be used, named under each table.
         command: what reproduces the tables; None derives it from the profile and the number of seeds.
 
@@ -114,7 +114,7 @@ def write_tables(tables: Sequence[Table], folder: Path, profile: str, protocol: 
     for table in tables:
         for extension in EXTENSIONS:
             path = target / f"{table.key}.{extension}"
-            write_atomic(path, render(table, extension).encode())
+            write_atomic(path, render(table, extension).encode(), durable=False)  # rebuilt from records
             written.append(path)
     for path in target.glob("*.*"):
         if path not in written and path.suffix[1:] in EXTENSIONS:
