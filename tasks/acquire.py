@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.errors import DatasetError, DatasetUnavailable
 from tasks.fetch import Progress, download
-from tasks.locate import Resolved, can_fetch, data_root, download_root, how_to_get, resolve
+from tasks.locate import Resolved, can_fetch, data_root, download_root, resolve
 from tasks.suite import manifest
 from tasks.suite.manifest import ArchiveEntry, DatasetEntry, VariantEntry
 from tasks.unpack import unpack
@@ -43,10 +43,7 @@ def get(name: str, force: bool = False, progress: Progress | None = None) -> tup
             raise
     except DatasetError as error:
         if not force:
-            fix = f"python scripts/data.py get {found.name} --force sets it aside and fetches it again"
-            if not can_fetch(entry):
-                fix = f"replace it by hand: {how_to_get(found, entry)}"
-            raise DatasetError(error.path, error.reason, fix) from error
+            raise
         _set_aside(Path(error.path))
         if not can_fetch(entry):
             return verified(resolve(found.name, entry.name)), False
@@ -62,6 +59,9 @@ def get(name: str, force: bool = False, progress: Progress | None = None) -> tup
 
 
 def _set_aside(path: Path) -> None:
+    if not any(path.is_relative_to(root) for root in (data_root(), download_root())):
+        reason = "is bad, and lies outside the folders that this script writes to"
+        raise DatasetError(path, reason, "remove or replace it by hand (reinstall the package it belongs to)")
     try:
         os.replace(path, path.with_name(f"{path.name}.bad"))
     except OSError as error:

@@ -47,7 +47,10 @@ def load_cached(resolved: Resolved, parser: Callable[[Resolved], Arrays], versio
             return _read(path)
         except _DAMAGE as error:
             log.warning("%s: damaged cache file (%s); parsing the source again", path, error)
-    arrays = parser(resolved)
+    try:
+        arrays = parser(resolved)
+    except DatasetError as error:  # the readers do not know what the dataset is called
+        raise DatasetError(error.path, error.reason, error.fix.replace("NAME", resolved.dataset)) from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.hasobject or name == _NAMES:
             raise TypeError(f"{resolved.dataset}: the parser's {name!r} is not a plain array")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import DatasetError, DatasetUnavailable
-from tasks.locate import data_root, has_reader, how_to_get, places, resolve
+from tasks.locate import data_root, has_reader, how_to_get, how_to_mend, places, resolve
 from tasks.suite import manifest
 from tasks.suite.manifest import ArchiveEntry, FileEntry
 from tasks.verify import check_file
@@ -72,22 +72,23 @@ def verify(names: Iterable[str]) -> Iterator[Checked]:
     for name in names:
         for variant in known.datasets[name].variants.values():
             for file in variant.files:
-                yield from (_check(name, path, file) for path, _ in places(file) if path.is_file())
+                fix = how_to_mend(known.datasets[name], variant, file)
+                yield from (_check(name, path, file, fix) for path, _ in places(file) if path.is_file())
             for archive in variant.archives:
                 path = data_root() / archive.path
                 if path.is_file():
-                    yield _check(name, path, archive)
+                    yield _check(name, path, archive, how_to_mend(known.datasets[name], variant, None))
     if len(names) == len(known.datasets):
         for name, files in known.materials.items():
             for file in files:
                 path = data_root() / file.path
                 if path.is_file():
-                    yield _check(name, path, file)
+                    yield _check(name, path, file, f"replace it by a fresh copy from {' or '.join(file.urls)}")
 
 
-def _check(name: str, path: Path, entry: FileEntry | ArchiveEntry) -> Checked:
+def _check(name: str, path: Path, entry: FileEntry | ArchiveEntry, fix: str) -> Checked:
     try:
         _, warning = check_file(path, entry, fresh=True)
     except DatasetError as error:
-        return Checked(name, path, "bad", f"{error.reason}. Fix: {error.fix.replace('NAME', name)}")
+        return Checked(name, path, "bad", f"{error.reason}. Fix: {fix}")
     return Checked(name, path, "unknown" if warning else "ok", (warning or "").removeprefix(f"{path}: "))

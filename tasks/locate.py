@@ -12,7 +12,6 @@ from types import MappingProxyType
 import platformdirs
 
 from tasks.errors import ConfigError, DatasetError, DatasetUnavailable, near_misses
-from tasks.files import FETCH_AGAIN
 from tasks.suite import manifest
 from tasks.suite.manifest import DatasetEntry, FileEntry, VariantEntry
 
@@ -90,7 +89,8 @@ def places(entry: FileEntry) -> Iterator[tuple[Path, str]]:
 
 def locate(entry: FileEntry) -> tuple[Path, str] | None:
     """The first place that holds this file, and that place's name; None if no place does."""
-    return next(((path, place) for path, place in places(entry) if path.is_file()), None)
+    # os.path.isfile, unlike Path.is_file, is False where a folder may not be entered
+    return next(((path, place) for path, place in places(entry) if os.path.isfile(path)), None)
 
 
 def resolve(dataset: str, variant: str = "auto") -> Resolved:
@@ -130,6 +130,15 @@ def how_to_get(found: DatasetEntry, entry: VariantEntry) -> str:
     return entry.fix or f"put {', '.join(file.path for file in entry.files)} into the data root"
 
 
+def how_to_mend(found: DatasetEntry, entry: VariantEntry, file: FileEntry | None) -> str:
+    """The one step that replaces a damaged file."""
+    if file and file.package:
+        return f"reinstall the package {file.package.replace('_', '-')} (pip install --force-reinstall)"
+    if can_fetch(entry):
+        return f"python scripts/data.py get {found.name} --force sets it aside and fetches it again"
+    return f"replace it by hand: {how_to_get(found, entry)}"
+
+
 def can_fetch(entry: VariantEntry) -> bool:
     """Whether a script can download this variant: every file of a layout, or an archive of it, has an address."""
     return bool(entry.archives) or any(all(file.urls for file in layout) for layout in entry.layouts)
@@ -145,7 +154,9 @@ def _find_variant(found: DatasetEntry, entry: VariantEntry) -> Resolved | None:
         if len(located) < len(layout):
             continue
         for file in layout:
-            _check_size(located[file.role][0], file)
+            problem = _wrong_size(path := located[file.role][0], file)
+            if problem:
+                raise DatasetError(path, problem, how_to_mend(found, entry, file))
         return Resolved(
             found.name,
             found.family,
@@ -159,10 +170,11 @@ def _find_variant(found: DatasetEntry, entry: VariantEntry) -> Resolved | None:
     return None
 
 
-def _check_size(path: Path, entry: FileEntry) -> None:
+def _wrong_size(path: Path, entry: FileEntry) -> str | None:
     size = path.stat().st_size
     if size == 0:
-        raise DatasetError(path, "is empty", FETCH_AGAIN)
+        return "is empty"
     if entry.check == "strict" and entry.bytes is not None and size != entry.bytes:
         word = "truncated or altered" if size < entry.bytes else "altered"
-        raise DatasetError(path, f"has {size} bytes, not {entry.bytes}: it is {word}", FETCH_AGAIN)
+        return f"has {size} bytes, not {entry.bytes}: it is {word}"
+    return None

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from tasks.errors import DatasetError
 from tasks.files import FETCH_AGAIN, foreign_kind
-from tasks.locate import Resolved, cache_root
+from tasks.locate import Resolved, cache_root, how_to_mend
+from tasks.suite import manifest
 from tasks.suite.atomic import write_atomic
 from tasks.suite.manifest import ArchiveEntry, FileEntry
 
@@ -93,7 +94,13 @@ def verified(resolved: Resolved) -> Resolved:
     for role, path in resolved.files.items():
         expected = resolved.sha256.get(role)
         unlisted = FileEntry(role, "csv", str(path), sha256=expected, check="strict" if expected else "warn")
-        measured[role], warning = check_file(path, resolved.entries.get(role, unlisted))
+        row = resolved.entries.get(role, unlisted)
+        try:
+            measured[role], warning = check_file(path, row)
+        except DatasetError as error:
+            found = manifest.load_manifest().datasets.get(resolved.dataset)
+            fix = how_to_mend(found, resolved.entry, row) if found else error.fix
+            raise DatasetError(error.path, error.reason, fix) from error
         if warning:
             log.warning(warning)
     return replace(resolved, sha256=MappingProxyType(measured))

@@ -105,7 +105,7 @@ def test_auto_takes_official_else_the_best_that_is_ready(home, declare):
 def test_a_damaged_official_file_is_reported_not_passed_over(home, declare):
     declare(official=(STRICT,), synthetic=())
     put(home / "data/toy/toy.csv", CONTENT[:-1])
-    with pytest.raises(DatasetError, match="truncated or altered"):
+    with pytest.raises(DatasetError, match=r"truncated or altered.*replace it by hand: bring toy\.csv"):
         resolve("Toy")
 
 

@@ -125,6 +125,14 @@ def test_a_parser_must_give_plain_arrays(source, bad):
         load_cached(source, lambda _: {"bad": bad}, version=1)
 
 
+def test_a_readers_error_names_the_dataset_to_fetch(source):
+    def refuse(resolved: Resolved) -> dict[str, np.ndarray]:
+        raise DatasetError(resolved.files["series"], "line 3: no number", "run scripts/data.py get NAME")
+
+    with pytest.raises(DatasetError, match=r"line 3: no number\. Fix: run scripts/data\.py get extra/toy"):
+        load_cached(source, refuse, version=1)
+
+
 def test_a_cache_that_cannot_be_written_costs_a_parse(source, monkeypatch, tmp_path, caplog):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("AAREN_CACHE", str(tmp_path / "file/below"))

@@ -315,6 +315,16 @@ def test_a_bad_archive_leaves_nothing(server, home, archived):
     assert left(home / "data") == []
 
 
+def test_a_bad_file_of_someone_elses_folder_is_left_alone(server, home, declare):
+    file = FileEntry("trajectories", "hdf5", "d4rl/toy.hdf5", len(CONTENT), SHA, urls=(server.url("toy"),))
+    declare("rl", VariantEntry("official", "none stated", {}, (file,)))
+    (home / "d4rl").mkdir()
+    (home / "d4rl/toy.hdf5").write_bytes(b"bad")
+    with pytest.raises(DatasetError, match="outside the folders"):
+        get("Toy", force=True)
+    assert (home / "d4rl/toy.hdf5").read_bytes() == b"bad"
+
+
 def test_a_bad_file_that_cannot_be_set_aside_is_said(server, home, archived, monkeypatch):
     (home / "data/Toy").mkdir(parents=True)
     for part in ("TRAIN", "TEST"):
