@@ -63,11 +63,13 @@ class ClassificationTask(Task):
         scores.reset()
         # Counted again from the fraction: a float32 accuracy is exact enough to name the case count.
         correct = round(accuracy * n)
-        return {
+        measures = {
             "accuracy": Measure(correct / n, n, "fraction", True),
             "cross_entropy": Measure(loss, n, "nats", False),
-            "selection_score": Measure(correct + math.exp(-loss), n, "cases", True),
         }
+        if split == self.selection.split:
+            measures["selection_score"] = Measure(correct + math.exp(-loss), n, "cases", True)
+        return measures
 
     def stream(self, batch: int = 1) -> ClassStream:
         """A fresh stream of `batch` series; see `ClassStream`. Raises ValueError for a model without a
