@@ -122,7 +122,8 @@ class Task(lightning.LightningModule):
     def _finish_split(self, split: str) -> None:
         self.measures[split] = self.compute_metrics(split)
         for name, measure in self.measures[split].items():
-            self.log(f"{split}/{name}", measure.value)
+            # As float64: a Python number would be rounded to float32, and near ties then decide by order.
+            self.log(f"{split}/{name}", torch.tensor(measure.value, dtype=torch.float64))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Plain numbers only: a checkpoint must load with weights_only=True.
