@@ -63,7 +63,12 @@ def main(
         return
     try:
         finished = reproduce.run_plan(
-            planned, train=ROOT / "scripts" / "train.py", runs=runs, workers=workers, extra=launcher.split(), console=console
+            planned,
+            train=ROOT / "scripts" / "train.py",
+            runs=runs,
+            workers=workers,
+            extra=launcher.split(),
+            console=console,
         )
     except KeyboardInterrupt:
         console.print("Interrupted. What is done is kept: run the same command again to go on.")
@@ -71,7 +76,9 @@ def main(
     prefer = {record["config_hash"] for record in finished.values()}
     rebuilt = rebuild([runs], runs / "tables", profile=profile, protocol=protocol, prefer=prefer)
     print_tables({key: tables for key, tables in rebuilt.tables.items() if key == (profile, protocol)}, console)
-    console.print(f"{len(rebuilt.files)} table files in {_shown(runs / 'tables')}; {time.monotonic() - begun:.0f} s in all")
+    console.print(
+        f"{len(rebuilt.files)} table files in {_shown(runs / 'tables')}; {time.monotonic() - begun:.0f} s in all"
+    )
     failed = [record for record in finished.values() if record["status"] == "failed"]
     lost = [job.run_id for job in planned.todo if job.run_id not in finished]
     for record in failed:

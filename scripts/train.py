@@ -21,9 +21,9 @@ def main() -> None:
     from hydra.core.plugins import Plugins
     from omegaconf import DictConfig
 
-    from tasks.sweeper import JobSweeper
+    from tasks import sweeper
 
-    Plugins.instance().register(JobSweeper)
+    sweeper.register(Plugins.instance())
 
     @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="train")
     def job(cfg: DictConfig) -> dict[str, Any]:

@@ -61,10 +61,10 @@ def run_plan(
     plan: Plan, *, train: Path, runs: Path, workers: int, extra: Sequence[str], console: Console
 ) -> dict[str, dict[str, Any]]:
     """Run what is to be done, launching once more what a dead multirun left; returns the records by run id."""
-    wanted = {job.run_id: job for job in plan.todo}
+    wanted, started, code = {job.run_id: job for job in plan.todo}, 0.0, 0
     for attempt in (1, 2):
         left = [job for run, job in wanted.items() if attempt == 1 or run not in _finished(runs, wanted, started)]
-        if not left:
+        if not left or (attempt == 2 and code == 0):
             break
         if attempt == 2:
             console.print(f"The multirun died; {len(left)} jobs are left and launched once more.")
@@ -112,7 +112,13 @@ def _watch(
     process: subprocess.Popen[bytes], jobs: Mapping[str, Job], runs: Path, started: float, console: Console
 ) -> None:
     """Print a line for each finished job, and on a terminal a bar with the steps of the running ones."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[now]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         whole = bar.add_task("jobs", total=len(jobs), now="")
         seen: set[str] = set()
@@ -122,7 +128,12 @@ def _watch(
                 if run not in seen:
                     seen.add(run)
                     left = _time_left(jobs, seen, started)
-                    console.print(f"[{len(seen)}/{len(jobs)}] {_line(record)}{left}", highlight=False, soft_wrap=True, markup=False)
+                    console.print(
+                        f"[{len(seen)}/{len(jobs)}] {_line(record)}{left}",
+                        highlight=False,
+                        soft_wrap=True,
+                        markup=False,
+                    )
             running = [f"{p.run_id} {p.step}/{p.total}" for p in locks.progress(runs) if p.alive]
             bar.update(whole, completed=len(seen), now="  ".join(running))
             if ended:
@@ -132,6 +143,7 @@ def _watch(
 
 def _time_left(jobs: Mapping[str, Job], seen: set[str], started: float) -> str:
     """What is left, from the pace so far in units of the estimates."""
+
     def cost(names: Callable[[str], bool]) -> float:
         return sum((job.estimate_seconds or 1.0) + 1.0 for run, job in jobs.items() if names(run))
 
@@ -162,7 +174,7 @@ def _finished(runs: Path, jobs: Mapping[str, Job], since: float) -> dict[str, di
 
 def _environment(workers: int) -> dict[str, str]:
     """The child's environment: one thread a job (two under load cost up to 45x), and whose child it is."""
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     return os.environ | threads | {REPRODUCER: str(os.getpid())}
 
 

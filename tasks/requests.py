@@ -67,7 +67,9 @@ def requests(wanted: Wanted, conf: Path) -> tuple[list[Request], list[DatasetErr
                 continue
             found += _jobs_of(cfg, wanted, conf, dataset=dataset, label=label, sha256=sha256, unavailable=why)
     if not found and not broken:
-        raise ConfigError("FAMILY", " ".join(wanted.families) or wanted.protocol, "no dataset matches what was asked for")
+        raise ConfigError(
+            "FAMILY", " ".join(wanted.families) or wanted.protocol, "no dataset matches what was asked for"
+        )
     return found, broken
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -26,6 +28,8 @@ from tasks.suite import records
 
 log = logging.getLogger(__name__)
 
+PACKAGE = "hydra_plugins"  # Hydra takes plugins from here alone
+
 
 class JobSweeper(Sweeper):
     """`hydra/sweeper=jobs`: the grid of the command line, or the list of jobs in the JSON file `jobs`.
@@ -34,29 +38,30 @@ class JobSweeper(Sweeper):
         jobs: a file that holds a list of lists of overrides; each is one job, the command line's overrides added.
     """
 
+    __module__ = f"{PACKAGE}.aaren"
+
     def __init__(self, jobs: str | None = None) -> None:
         self.jobs = jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
-        self.config, self.context = config, hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self.hydra, self.context = config.hydra, hydra_context
+        self.jobs_launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Launch every job and return the records; exits with 1 if a job failed.
-
-        Raises:
-            ConfigError: a job that cannot be run as asked; nothing is started then.
-        """
+        """Launch every job and return the records; exits with 1 if one failed, or before all if one cannot be."""
         jobs = self._expand(arguments)
-        for overrides in jobs:
-            check_model(overrides, self._conf_dir())
+        try:
+            for overrides in jobs:
+                check_model(overrides, self._conf_dir())
+        except ConfigError as error:
+            raise SystemExit(f"error: {error}; nothing was started") from None
         log.info("%d jobs", len(jobs))
-        sweep_dir = Path(str(self.config.hydra.sweep.dir))
+        sweep_dir = Path(str(self.hydra.sweep.dir))
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        returned = self.launcher.launch(jobs, initial_job_idx=0)
+        returned = self.jobs_launcher.launch(jobs, initial_job_idx=0)
         failed = [
             (job, result) for job, result in zip(jobs, returned, strict=True) if result.status != JobStatus.COMPLETED
         ]
@@ -77,9 +82,7 @@ class JobSweeper(Sweeper):
         return [[*job, *extra] for job in listed for extra in grid]
 
     def _conf_dir(self) -> Path:
-        return next(
-            Path(source.path) for source in self.config.hydra.runtime.config_sources if source.provider == "main"
-        )
+        return next(Path(source.path) for source in self.hydra.runtime.config_sources if source.provider == "main")
 
     def _keep(self, result: JobReturn) -> Any:
         """The job's record, written here too if the worker's disk is not ours."""
@@ -90,6 +93,12 @@ class JobSweeper(Sweeper):
             if not path.exists():
                 records.write(record, runs)
         return record
+
+
+def register(plugins: Plugins) -> None:
+    """Make `JobSweeper` known to Hydra under the one package whose plugins it takes."""
+    sys.modules[f"{PACKAGE}.aaren"] = sys.modules[__name__]
+    plugins.register(JobSweeper)
 
 
 def check_model(overrides: Sequence[str], conf: Path) -> None:
