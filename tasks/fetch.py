@@ -136,7 +136,9 @@ def download(
                 problems[url] = problem
                 log.info("attempt %d: %s: %s", attempt + 1, url, problem)
     reasons = "; ".join(f"{url}: {reason}" for url, reason in problems.items())
-    fix = f"check the network and run the same command again, or download {urls[0]} elsewhere and save it as {target}"
+    step = "unpack it and save it" if urls[0].endswith(".gz") else "save it"
+    again = " and run the same command again" if zipped else ""
+    fix = f"check the network and run the same command again, or download {urls[0]} by hand, {step} as {target}{again}"
     raise DatasetError(target, f"could not be downloaded ({reasons})", fix)
 
 
