@@ -105,7 +105,7 @@ def choose(records: Iterable[Record], prefer: Collection[str] = ()) -> Choice:
     """Pick one configuration a model; trained models share theirs if they can.
 
     The row's options (everything in the config but the model) are those of the newest protocol version, then of most
-    done jobs, then of the latest finish. `prefer`: config hashes or run ids that come first (those of the current plan).
+    done jobs, then of the latest finish. `prefer`: config hashes or run ids that come first (the current plan's).
     An unavailable record never competes.
     """
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)

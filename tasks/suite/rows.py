@@ -28,6 +28,7 @@ class Row:
     note: str = ""
     left_out: Sequence[Record] = field(default=(), compare=False)
     failures: Sequence[Record] = field(default=(), compare=False)
+    best: str = ""  # the best score there can be, where a set's truth is known
 
     @property
     def items(self) -> str:
@@ -120,12 +121,26 @@ def _rows(label: str, horizon: int | None, metrics: Sequence[Metric], choice: Ch
             found = cell(model, records, metric, model not in choice.other_options)
             if found is not None:
                 cells[model] = found
+        best = _best_reachable(choice, metric)
         if metric == metrics[0]:
             failures = [r for group in choice.by_model.values() for r in group if r["status"] == "failed"]
-            rows.append(Row(label, horizon, metric, cells, note, choice.left_out, failures))
+            rows.append(Row(label, horizon, metric, cells, note, choice.left_out, failures, best))
         else:
-            rows.append(Row(label, horizon, metric, cells, note))
+            rows.append(Row(label, horizon, metric, cells, note, best=best))
     return rows
+
+
+def _best_reachable(choice: Choice, metric: Metric) -> str:
+    """The mean over runs (each has its own generated test part) of what the truth itself scores; "" if unknown.
+
+    A family reports it as the artefact `best_<metric>` or the test metric `true_<metric>`.
+    """
+    known: list[float] = []
+    for record in (record for group in choice.by_model.values() for record in group):
+        truth = record["metrics"].get("test", {}).get(f"true_{metric.name}", {}).get("value")
+        value = record["artefacts"].get(f"best_{metric.name}", truth)
+        known += [value] if isinstance(value, int | float) else []
+    return f"{sum(known) / len(known) * metric.scale:.{metric.digits}f}" if known else ""
 
 
 def _average_rows(dataset: str, metrics: Sequence[Metric], rows: Sequence[Row], horizons: int) -> list[Row]:

@@ -142,6 +142,8 @@ def _table(
             line["", "horizon"] = "" if row.horizon is None else str(row.horizon)
         line["", "metric"] = row.metric.title if row.metric else ""
         line["", "test items"] = row.items
+        if any(r.best for r in rows):
+            line["", "best reachable"] = row.best
         for model in models:
             cell = row.cells.get(model)
             absent = "not run" if row.cells else ""

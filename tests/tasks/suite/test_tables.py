@@ -268,6 +268,17 @@ def test_the_default_coverage_knows_every_dataset(monkeypatch, tmp_path):
     assert str(tmp_path) not in str(found)
 
 
+def test_a_known_optimum_stands_beside_the_models(make_record):
+    known = {"dataset": "known/seasonal", "variant": "synthetic", "sources": {}}
+    table = _tables([make_record(**known, facts={"artefacts": {"best_mse": 0.25}})])["extras_forecasting"]
+    assert _line(table, "known/seasonal", "MSE")["best reachable"] == "0.250"
+    assert _line(table, "known/seasonal", "MAE")["best reachable"] == ""
+    process = make_record(family="events", dataset="known/hawkes", variant="synthetic", sources={})
+    process["metrics"]["test"]["true_nll"] = {"value": 1.2, "n": 9, "unit": "nats", "higher_is_better": False}
+    assert _line(_tables([process])["extras_events"], "known/hawkes", "NLL")["best reachable"] == "1.200"
+    assert "best reachable" not in _line(_tables([make_record()])["table3_forecasting"], "ETTh1", "MSE")
+
+
 def test_tidy_numbers_are_unrounded(make_record):
     table = _tables([make_record(values={"mse": 1 / 3, "mae": 1.0})])["table3_forecasting"]
     row = table.tidy.query("dataset == 'ETTh1' and metric == 'MSE'").iloc[0]
