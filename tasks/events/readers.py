@@ -74,7 +74,7 @@ def read_parquet(path: Path) -> EventSequences:
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """What `write_npz` (the `import` command) wrote: the arrays of EventSequences, and `folds` [F, S] where there are any."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         sequences = EventSequences.from_arrays(arrays)
         ordered = sequences.offsets[0] == 0 and (np.diff(sequences.offsets) >= 0).all()

@@ -10,6 +10,7 @@ With Aaren the state of an entity has a constant size; with softmax attention it
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from tasks.errors import DatasetError
 from tasks.events.mixture import LogNormalMixture, RemainingWait
 from tasks.events.model import EventModel
 from tasks.events.sequences import refuse_coarse_floats
-from tasks.files import write_atomic
+from tasks.suite.atomic import write_atomic
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class EventState:
         """Write plain arrays (npz), whole or not at all."""
         own = {"hidden": self.hidden, "origin": self.origin, "last": self.last}
         arrays = {name: t.cpu().numpy() for name, t in (self.backbone.state_dict() | own).items()}
-        write_atomic(path, lambda stream: np.savez(stream, **arrays))  # pyright: ignore[reportArgumentType]
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+        write_atomic(path, buffer.getvalue())
 
 
 class EventForecaster:
@@ -93,7 +96,7 @@ class EventForecaster:
         """A state that `EventState.save` wrote for a model like this one. Raises DatasetError if it is something else."""
         fix = "save it again with a model of the same configuration"
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 tensors = {name: torch.from_numpy(stored[name]) for name in stored.files}
             hidden, origin, last = (tensors.pop(name) for name in ("hidden", "origin", "last"))
             empty = self.initial_state(len(last))
