@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from tasks.errors import ConfigError
 
-# Field -> divisor; each is then shifted by -0.5. Fields that start at 1 are shifted to 0 first.
 HOURLY = ("hour", "weekday", "day", "day_of_year")
 FIELDS = {"h": HOURLY, "t": ("minute", *HOURLY), "d": HOURLY[1:]}
 
@@ -28,12 +26,13 @@ def time_marks(dates: np.ndarray, freq: str = "h") -> np.ndarray:
     """
     if freq not in FIELDS:
         raise ConfigError("task.data.freq", freq, f"choose one of {', '.join(FIELDS)}")
-    stamps = pd.DatetimeIndex(dates.astype("datetime64[ms]"))
+    stamps = dates.astype("datetime64[ms]")
+    day = stamps.astype("datetime64[D]")
     marks = {
-        "minute": stamps.minute / 59,
-        "hour": stamps.hour / 23,
-        "weekday": stamps.dayofweek / 6,
-        "day": (stamps.day - 1) / 30,
-        "day_of_year": (stamps.dayofyear - 1) / 365,
+        "minute": dates // 60_000 % 60 / 59,
+        "hour": dates // 3_600_000 % 24 / 23,
+        "weekday": (day.astype(np.int64) + 3) % 7 / 6,  # 1970 began on a Thursday; Monday is 0
+        "day": (day - stamps.astype("datetime64[M]")).astype(np.int64) / 30,
+        "day_of_year": (day - stamps.astype("datetime64[Y]")).astype(np.int64) / 365,
     }
-    return np.stack([np.asarray(marks[field]) - 0.5 for field in FIELDS[freq]], 1).astype(np.float32)
+    return np.stack([marks[field] - 0.5 for field in FIELDS[freq]], 1).astype(np.float32)

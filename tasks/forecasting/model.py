@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanAbsoluteError, MeanSquaredError
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
 from aaren import attention_names
 from tasks.batches import TaskData
@@ -53,13 +53,13 @@ class Forecasting(Task):
         # [windows and channels, steps]: one sum a step.
         predicted, target = (x.double().transpose(1, 2).flatten(0, 1) for x in (forecast, batch.future))
         for name in ("mse", "mae"):
-            self.scores[f"{split}_{name}"].update(predicted, target)
+            self._score(split, name).update(predicted, target)
         self.windows[split] += len(forecast)
 
     def compute_metrics(self, split: str) -> dict[str, Measure]:
         measures = {}
         for name, unit in (("mse", f"({UNIT})^2"), ("mae", UNIT)):
-            score = self.scores[f"{split}_{name}"]
+            score = self._score(split, name)
             by_step = score.compute().reshape(self.horizon)  # num_outputs=1 gives a scalar
             if name == "mse":
                 self.mse_by_step[split] = by_step.tolist()
@@ -67,6 +67,11 @@ class Forecasting(Task):
             score.reset()
         self.windows[split] = 0
         return measures
+
+    def _score(self, split: str, name: str) -> Metric:
+        score = self.scores[f"{split}_{name}"]
+        assert isinstance(score, Metric)
+        return score
 
     def artefacts(self, data: TaskData) -> dict[str, Any]:
         """`mse_by_step`: test MSE 1, 2, 4, ... steps ahead; `best_mse`: of the true signal, where it is known."""

@@ -22,9 +22,9 @@ ROWS = 100_000  # hourly, eleven years; conf/dataset/known/seasonal.yaml takes 3
 START = np.datetime64("2010-01-01T00:00:00", "ms")
 HOUR_MS = 3_600_000
 CHANNELS = 3
-PERIODS = np.array([14.833, 38.833])  # hours: 24 / P is 1.618 and 0.618, the golden ratio, farthest from all calendars
-AMPLITUDES = np.array([1.0, 0.7])
-NOISE_RATIO = 0.55  # standard deviation of the noise / that of the signal
+PERIODS = np.array([14.833])
+AMPLITUDES = np.array([1.0])
+NOISE_RATIO = 0.5  # standard deviation of the noise / that of the signal
 SEED = 20240522
 
 

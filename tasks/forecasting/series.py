@@ -1,7 +1,8 @@
 """Readers: a file becomes a `Series`, or a `DatasetError` that says where it is wrong.
 
 Formats: our parquet (`date` as a timestamp, float columns), the Time Series Library's CSV (`date` and one column a
-channel, target last), and with it the one-channel temperature CSVs that ship inside vega-datasets. Readers are strict: no cell is guessed, dropped or filled.
+channel, target last), and with it the one-channel temperature CSVs that ship inside vega-datasets.
+Readers are strict: no cell is guessed, dropped or filled.
 """
 
 from __future__ import annotations
@@ -182,16 +183,14 @@ def _parse_dates(cells: np.ndarray, path: Path, name: str) -> np.ndarray:
 
 
 def _checked(series: Series, path: Path, name: str, first_line: int) -> Series:
-    if not len(series.values) or not series.values.shape[1]:
+    values, dates, columns = series
+    if not values.size:
         raise DatasetError(path, "no rows or no channels", FRESH_COPY.format(name=name))
-    row, column = _first(~np.isfinite(series.values))
+    row, column = _first(~np.isfinite(values))
     if row is not None:
-        reason = (
-            f"line {row + first_line}, column {str(series.columns[column])!r}: {series.values[row, column]} "
-            "is no finite float32"
-        )
+        reason = f"line {row + first_line}, column {str(columns[column])!r}: {values[row, column]} is no finite float32"
         raise DatasetError(path, reason, FRESH_COPY.format(name=name))
-    row, _ = _first(np.diff(series.dates)[:, None] < 0)
+    row, _ = _first(np.diff(dates)[:, None] < 0)
     if row is not None:
         reason = f"line {row + 1 + first_line}, column 'date': earlier than the line before"
         raise DatasetError(path, reason, FRESH_COPY.format(name=name))

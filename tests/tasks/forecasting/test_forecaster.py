@@ -77,7 +77,8 @@ def test_a_later_mark_changes_no_earlier_forecast(attention):
     changed = marks.clone()
     changed[:, HISTORY + 5 :] += 1
     before, after = model(history, marks), model(history, changed)
-    assert torch.equal(before[:, :5], after[:, :5]) and not torch.equal(before[:, 5], after[:, 5])
+    assert torch.equal(before[:, :5], after[:, :5])
+    assert not torch.equal(before[:, 5], after[:, 5])
 
 
 def test_the_sinusoid_is_the_published_one_and_goes_on():
@@ -104,7 +105,8 @@ def test_every_parameter_gets_a_finite_gradient_that_is_zero_for_the_key_bias_al
     history, future, marks = inputs()
     torch.nn.functional.mse_loss(model(history, marks), future).backward()
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
         size = parameter.grad.abs().max().item()
         # Softmax cancels the key bias; the fused kernel leaves rounding of it.
         assert size < 1e-6 if name.endswith("w_k.bias") else size > 1e-6, (name, size)
@@ -131,7 +133,8 @@ def test_the_stream_gives_the_numbers_of_the_parallel_form(attention):
     task = Forecasting(model, horizon=HORIZON, optim=OPTIM, seed=0)
     history, _, marks = inputs()
     stream = task.stream(Stationary(history))
-    assert isinstance(stream, ForecastStream) and not model.training
+    assert isinstance(stream, ForecastStream)
+    assert not model.training
     for t in range(HISTORY):
         stream.absorb(history[:, t], marks[:, t])
         if t == 10:

@@ -20,7 +20,8 @@ def test_hourly_marks_by_hand():
 @pytest.mark.parametrize(("freq", "count"), [("h", 4), ("t", 5), ("d", 3)])
 def test_marks_stay_within_half(freq, count):
     marks = time_marks(_ms("2016-01-01") + 420_000 * np.arange(600_000), freq)
-    assert marks.shape == (600_000, count) and marks.dtype == np.float32
+    assert marks.shape == (600_000, count)
+    assert marks.dtype == np.float32
     np.testing.assert_allclose([marks.min(0), marks.max(0)], [[-0.5] * count, [0.5] * count], atol=1e-6)
 
 

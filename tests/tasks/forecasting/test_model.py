@@ -90,9 +90,8 @@ def test_repeat_last_scores_what_the_protocol_states(dataset, horizon):
     """Splits, scaler, files and metric in one: the exact numbers, where the data root holds the file."""
     try:
         arrays = parse(resolve(dataset))
-    except DatasetUnavailable as error:
-        assert dataset in str(error)  # no data root here: the error names the set and the way to get it
-        return
+    except DatasetUnavailable:
+        return  # no data root here, nothing to score; test_data.py looks at the error
     rows = [8640, 2880, 2880] if dataset == "ETTh1" else None
     data = ForecastingData(arrays, history=96, horizon=horizon, rows=rows)
     found = scores(build_task(job("repeat_last", None), data), data)
@@ -113,7 +112,8 @@ def test_the_record_gets_the_curve_and_the_best_score_there_is():
     mse = scores(task, data)["mse"][0]
     extras = json.loads(json.dumps(task.artefacts(data)))
     assert extras["mse_by_step"]["step"] == [1, 2, 4, 8, 12]
-    assert len(extras["mse_by_step"]["mse"]) == 5 and min(extras["mse_by_step"]["mse"]) < mse
+    assert len(extras["mse_by_step"]["mse"]) == 5
+    assert min(extras["mse_by_step"]["mse"]) < mse
     assert 0 < extras["best_mse"] < mse
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from aaren import Backbone
 from tasks.forecasting import seasonal as source
 from tasks.forecasting.data import ForecastingData
 from tasks.forecasting.forecaster import Forecaster
@@ -58,9 +57,8 @@ def test_one_layer_of_uniform_attention_hears_nothing_of_the_window(data):
         network = Forecaster(
             attention, channels=3, marks=4, horizon=192, d_model=32, n_layers=1, n_heads=4, d_ff=64, dropout=0.0
         ).eval()
-        assert isinstance(network.backbone, Backbone)
         history = (batch.history - batch.history.mean(1, keepdim=True)) / batch.history.std(1, keepdim=True)
         with torch.no_grad():
             # From the third placeholder on: the first two see the last steps through the value embedding.
             spread[attention] = network(history, marks)[:, 2:].std(0).max().item()
-    assert spread["mean"] < 1e-4 < 1e-2 < spread["aaren"]
+    assert spread["mean"] < 1e-5 < 1e-3 < spread["aaren"]

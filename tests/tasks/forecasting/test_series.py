@@ -39,7 +39,8 @@ def _good_columns() -> dict:
 def _is_good(series: Series) -> None:
     np.testing.assert_array_equal(series.values, VALUES)
     np.testing.assert_array_equal(series.dates, DATES)
-    assert list(series.columns) == ["HUFL", "OT"] and series.values.dtype == np.float32
+    assert list(series.columns) == ["HUFL", "OT"]
+    assert series.values.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_a_truncated_parquet_is_an_error_wherever_it_ends(tmp_path):
 
 
 def test_an_unknown_format_and_a_wrong_shape_are_errors(tmp_path):
-    with pytest.raises(DatasetError, match="unknown format '.xlsx'"):
+    with pytest.raises(DatasetError, match=r"unknown format '\.xlsx'"):
         read_series(_write(tmp_path, b"", "series.xlsx"), "ETTh1")
     with pytest.raises(DatasetError, match="3 rows x 2 channels, but ETTh1 has 17420 rows x 7 channels"):
         check_shape(Series(VALUES, DATES, np.array(["a", "b"])), (17420, 7), tmp_path, "ETTh1")
@@ -134,7 +135,8 @@ def test_an_unknown_format_and_a_wrong_shape_are_errors(tmp_path):
 def test_files_of_one_series_must_agree_on_the_dates(tmp_path):
     one = Series(VALUES[:, :1], DATES, np.array(["temp"]))
     joined = join_columns({"seattle": one, "san_francisco": one}, tmp_path, "extra/us-temperatures")
-    assert joined.values.shape == (3, 2) and list(joined.columns) == ["seattle", "san_francisco"]
+    assert joined.values.shape == (3, 2)
+    assert list(joined.columns) == ["seattle", "san_francisco"]
     with pytest.raises(DatasetError, match="sister file"):
         join_columns({"seattle": one, "san_francisco": one._replace(dates=DATES + 1)}, tmp_path, "x")
 
@@ -150,7 +152,8 @@ def _oracle(content: bytes) -> tuple[list[int], list[list[float]]]:
         moment = datetime.datetime.strptime(stamp, form).replace(tzinfo=datetime.UTC)
         dates.append(round(moment.timestamp() * 1000))
         values.append([float(cell) for cell in cells])
-        assert len(cells) == len(lines[0]) - 1 and all(math.isfinite(value) for value in values[-1])
+        assert len(cells) == len(lines[0]) - 1
+        assert all(math.isfinite(value) for value in values[-1])
     return dates, values
 
 
@@ -194,4 +197,5 @@ def test_a_stand_in_as_wide_as_ecl_and_traffic_reads_through_the_same_code(tmp_p
     ]
     series = read_series(_write(tmp_path, "\n".join([header, *lines]).encode()), "ECL")
     np.testing.assert_array_equal(series.values, values.astype(np.float32))
-    assert series.columns[-1] == "OT" and series.dates[-1] == dates[-1].astype("datetime64[ms]").astype(np.int64)
+    assert series.columns[-1] == "OT"
+    assert series.dates[-1] == dates[-1].astype("datetime64[ms]").astype(np.int64)

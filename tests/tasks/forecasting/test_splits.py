@@ -53,7 +53,7 @@ def test_an_impossible_length_names_its_option(history, horizon, option):
 
 @pytest.mark.parametrize("value", [96.0, True, "96", None])
 def test_what_is_no_whole_number_names_its_option(value):
-    with pytest.raises(ConfigError, match="^horizon="):
+    with pytest.raises(ConfigError, match=r"^horizon="):
         positive("horizon", value)
 
 
