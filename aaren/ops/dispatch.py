@@ -140,7 +140,8 @@ def _check(scores: Tensor, values: Tensor, valid: Tensor | None) -> None:
     batch, _, length = scores.shape
     if valid.shape != (batch, length):
         raise ValueError(
-            f"prefix_attention: valid must be [batch, tokens] = {(batch, length)}, but its shape is {tuple(valid.shape)}"
+            f"prefix_attention: valid must be [batch, tokens] = {(batch, length)}, "
+            f"but its shape is {tuple(valid.shape)}"
         )
     if valid.device != values.device:
         raise ValueError(f"prefix_attention: valid is on {valid.device} and values on {values.device}")

@@ -16,6 +16,8 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
+# pyright: reportCallIssue=false, reportArgumentType=false
+# (`intrinsic` supplies the first argument of the function it decorates, which the type checker cannot know)
 import inspect
 import math
 

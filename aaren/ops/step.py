@@ -25,7 +25,15 @@ def prefix_step(
 
     Returns:
         The output [B, H, D] in the dtype of `values`, and the new state (new tensors; `state` is left alone).
+
+    Raises:
+        TypeError: a state in half precision.
     """
+    if state.u.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"prefix_step: the state is {state.u.dtype}, too coarse for running sums; keep it in the dtype it was "
+            "returned in (float64)"
+        )
     s = scores.to(state.m.dtype)
     if valid is not None:
         s = s.masked_fill(~valid[:, None], -torch.inf)
