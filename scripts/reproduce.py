@@ -73,7 +73,7 @@ def main(
     except KeyboardInterrupt:
         console.print("Interrupted. What is done is kept: run the same command again to go on.")
         raise SystemExit(130) from None
-    prefer = {record["config_hash"] for record in finished.values()}
+    prefer = {job.run_id for job in planned.jobs}
     rebuilt = rebuild([runs], runs / "tables", profile=profile, protocol=protocol, prefer=prefer)
     print_tables({key: tables for key, tables in rebuilt.tables.items() if key == (profile, protocol)}, console)
     console.print(

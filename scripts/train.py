@@ -41,6 +41,7 @@ def run(cfg: Any) -> dict[str, Any]:
     from tasks.errors import ConfigError, DatasetError
     from tasks.job import run_job
     from tasks.suite.atomic import WriteError
+    from tasks.suite.identity import RUNTIME_KEYS
     from tasks.suite.locks import RunBusy
     from tasks.suite.records import RecordError
     from tasks.task import TrainingDiverged
@@ -50,7 +51,8 @@ def run(cfg: Any) -> dict[str, Any]:
     assert isinstance(plain, dict)
     job = {str(key): value for key, value in plain.items()}
     job["runs_dir"] = str(ROOT / job["runs_dir"])
-    command = " ".join(["python scripts/train.py", *hydra_cfg.overrides.task])
+    meant = [part for part in hydra_cfg.overrides.task if part.partition("=")[0].split("/")[0] not in RUNTIME_KEYS]
+    command = " ".join(["python scripts/train.py", *meant])
     try:
         return run_job(job, command=command)
     except (ConfigError, DatasetError, RunBusy, RecordError, TrainingDiverged, WriteError) as error:

@@ -1,4 +1,4 @@
-"""Jobs as users start them: composed from the shipped config tree, run in this process, records in a temporary folder."""
+"""Jobs as users start them: composed from the shipped config tree, run in this process."""
 
 from __future__ import annotations
 

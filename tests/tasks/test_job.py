@@ -81,9 +81,8 @@ def test_resume_from_a_round_boundary_is_bitwise(job, monkeypatch):
         return original(self, batch)
 
     monkeypatch.setattr(ClassificationTask, "training_loss", fail_in_the_fourth_round)
-    with pytest.raises(BaseException) as stopped:
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
         run_job(interrupted)
-    assert isinstance(stopped.value, KeyboardInterrupt | SystemExit)
     (path,) = Path(interrupted["runs_dir"]).glob("*/record.json")
     left = records.read(path)
     assert left["status"] == "failed"
