@@ -35,15 +35,11 @@ class WindowBatch(NamedTuple):
 
 
 def parse(resolved: Resolved) -> dict[str, np.ndarray]:
-    """The series of a dataset: `values` [N, C] float32, `dates` [N] int64 ms, `columns` [C].
-
-    A set of ours has `signal` [N, C] as well: the series without its noise, the best forecast there is.
+    """The series in a dataset's files: `values` [N, C] float32, `dates` [N] int64 ms, `columns` [C].
 
     Raises:
         DatasetError: a file that is not what the manifest says.
     """
-    if resolved.dataset in GENERATORS:
-        return GENERATORS[resolved.dataset]()
     shape = (resolved.entry.shape["rows"], resolved.entry.shape["channels"])
     parts = {role: read_series(path, resolved.dataset) for role, path in resolved.files.items()}
     path = next(iter(resolved.files.values()))
@@ -57,7 +53,8 @@ class ForecastingData(TaskData):
     """All windows of a series.
 
     Args:
-        arrays: what `parse` gives.
+        arrays: what `parse` gives. A set of ours has `signal` [N, C] as well: the series without its noise, the
+            best forecast there is.
         history, horizon: L and T, in steps.
         rows: rows of train, val and test; None: 0.7, 0.1 and 0.2 of the series.
         freq: which time marks (see `time_marks`).
@@ -132,8 +129,10 @@ def load(cfg: Mapping[str, Any], resolved: Resolved) -> ForecastingData:
     """
     task = cfg["task"]
     options = task["data"]
+    # A generated set is made anew: no file's hash would tell a cache that its generator has changed.
+    generate = GENERATORS.get(resolved.dataset)
     return ForecastingData(
-        load_cached(resolved, parse, PARSER_VERSION),
+        generate() if generate else load_cached(resolved, parse, PARSER_VERSION),
         history=positive("task.history", task["history"]),
         horizon=positive("horizon", task["default_horizon"] if cfg["horizon"] is None else cfg["horizon"]),
         rows=options["rows"],
