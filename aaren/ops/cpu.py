@@ -25,13 +25,19 @@ _BACKWARD = (
 )
 
 
+def _empty_like(values: Tensor) -> Tensor:
+    """Room in the layout of the values, so that heads need no copy to be joined again, but with whole rows of D."""
+    room = torch.empty_like(values)
+    return room if room.stride(3) == 1 else values.new_empty(values.shape)
+
+
 @no_type_check
 @torch.library.custom_op("aaren::prefix_attention", mutates_args=(), device_types="cpu", schema=_FORWARD)
 def _forward(scores, values, valid, m, u, w, gated):
     """(outputs, m, u, w, top, gates): the gates are empty unless `gated`; `top` is the token whose score is m."""
     from aaren.ops import fused
 
-    out = torch.empty_like(values)
+    out = _empty_like(values)
     gates = scores.new_empty(scores.shape if gated else (0, 0, 0))
     top = torch.full(m.shape, -1)
     start = fused.Triple(*(tensor.contiguous().numpy() for tensor in (m, u, w, top)))
@@ -44,7 +50,7 @@ def _forward(scores, values, valid, m, u, w, gated):
 def _(scores, values, valid, m, u, w, gated):
     gates = scores.new_empty(scores.shape if gated else (0, 0, 0))
     state = (tensor.new_empty(tensor.shape) for tensor in (m, u, w))
-    return (torch.empty_like(values), *state, m.new_empty(m.shape, dtype=torch.int64), gates)
+    return (_empty_like(values), *state, m.new_empty(m.shape, dtype=torch.int64), gates)
 
 
 @no_type_check
@@ -54,7 +60,7 @@ def _backward(values, valid, out, gates, u, w, top, u_start, w_start, d_out, d_m
     from aaren.ops import fused
 
     d_scores = gates.new_empty(gates.shape)
-    d_values = torch.empty_like(values)
+    d_values = _empty_like(values)
     # The final u and w are sums of the same terms as the outputs, over u; they enter from the right of all tokens.
     from_right = ((u[..., None] * d_w).numpy(), -(u * d_u).numpy())
     to_left = fused.backward(values, valid, out, gates, d_out, from_right, d_scores, d_values)
@@ -76,7 +82,7 @@ def _backward(values, valid, out, gates, u, w, top, u_start, w_start, d_out, d_m
 @_backward.register_fake
 def _(values, valid, out, gates, u, w, top, u_start, w_start, d_out, d_m, d_u, d_w):
     state = (u.new_empty(u.shape), u.new_empty(u.shape), w.new_empty(w.shape))
-    return (gates.new_empty(gates.shape), torch.empty_like(values), *state)
+    return (gates.new_empty(gates.shape), _empty_like(values), *state)
 
 
 @no_type_check

@@ -22,6 +22,7 @@ import inspect
 import math
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -93,7 +94,7 @@ def forward(scores, s_at, values, v_at, valid, masked, m, u, w, top, out, o_at, 
                     weight = 0.0
                     norm = 0.0
                     if real:
-                        s = float(scores[s_at[0] + b * s_at[1] + h * s_at[2] + n * s_at[3]])
+                        s = np.float64(scores[s_at[0] + b * s_at[1] + h * s_at[2] + n * s_at[3]])
                         if s > m[b, h]:
                             top[b, h] = n
                         m[b, h], u[b, h], keep, weight = _advance(s, m[b, h], u[b, h])
@@ -122,7 +123,7 @@ def summarise(scores, s_at, values, v_at, valid, masked, m, u, w, top, rows, tok
                 if masked and not valid[b, n]:
                     continue
                 for h in range(h_first, min(h_first + together, h_stop)):
-                    s = float(scores[s_at[0] + b * s_at[1] + h * s_at[2] + n * s_at[3]])
+                    s = np.float64(scores[s_at[0] + b * s_at[1] + h * s_at[2] + n * s_at[3]])
                     if s > m[b, h]:
                         top[b, h] = n
                     m[b, h], u[b, h], keep, weight = _advance(s, m[b, h], u[b, h])
@@ -169,12 +170,12 @@ def backward(
                         _prefetch(d_values, dv - ahead * dv_at[3] + d)
                     v_row, out_row, do_row = values[v : v + dim], out[o : o + dim], d_out[g : g + dim]
                     g_row = big_g[b, h]
-                    gate = float(gates[b, h, n])
+                    gate = np.float64(gates[b, h, n])
                     before = 1.0 - gate
                     g_dot_v = 0.0
                     do_dot_o = 0.0
                     for d in range(dim):
-                        do = float(do_row[d])
+                        do = np.float64(do_row[d])
                         total = g_row[d] + do
                         g_dot_v += total * v_row[d]
                         do_dot_o += do * out_row[d]
@@ -207,10 +208,10 @@ def summarise_backward(valid, masked, out, o_at, gates, d_out, g_at, big_g, big_
                         _prefetch(d_out, g - ahead * g_at[3] + d)
                     out_row, do_row = out[o : o + dim], d_out[g : g + dim]
                     g_row = big_g[b, h]
-                    before = 1.0 - float(gates[b, h, n])
+                    before = 1.0 - np.float64(gates[b, h, n])
                     do_dot_o = 0.0
                     for d in range(dim):
-                        do = float(do_row[d])
+                        do = np.float64(do_row[d])
                         do_dot_o += do * out_row[d]
                         g_row[d] = (g_row[d] + do) * before
                     big_h[b, h] = (big_h[b, h] + do_dot_o) * before

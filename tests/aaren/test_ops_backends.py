@@ -84,12 +84,11 @@ def test_layouts_and_an_empty_batch(backend: str):
     for s, v in layouts:
         s, v = s.requires_grad_(), v.requires_grad_()
         outputs, _ = prefix_attention(s, v, backend=backend)
-        assert torch.equal(outputs, expected)
+        torch.testing.assert_close(outputs, expected, rtol=1e-6, atol=1e-6)
         outputs.sum().backward()  # an expanded gradient, of stride 0
     wide = values[:1, :1].expand(3, 2, 20, 6)
-    assert torch.equal(
-        prefix_attention(scores, wide, backend=backend)[0], prefix_attention(scores, wide.clone(), backend=backend)[0]
-    )
+    outputs, _ = prefix_attention(scores, wide, backend=backend)
+    torch.testing.assert_close(outputs, prefix_attention(scores, wide.clone(), backend=backend)[0])
     none = [torch.zeros(0, 2, 5, requires_grad=True), torch.zeros(0, 2, 5, 3, requires_grad=True)]
     outputs, state = prefix_attention(*none, backend=backend)
     outputs.sum().backward()
@@ -204,16 +203,16 @@ def test_a_forked_child_gets_threads_of_its_own():
 
 def test_without_numba_the_chunked_form_serves_after_one_warning(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "aaren.ops.fused", None)  # its import fails, as without numba
+    monkeypatch.delattr("aaren.ops.fused")
     cpu.failure.cache_clear()
     dispatch._warn_once.cache_clear()
     try:
         scores, values = inputs(1, 2, 10, 3)
-        with pytest.warns(RuntimeWarning, match="fused") as caught:
+        with pytest.warns(RuntimeWarning, match="fused"):
             outputs, _ = prefix_attention(scores, values)
-            prefix_attention(scores, values)
-        assert len(caught) == 1
+        prefix_attention(scores, values)  # a second warning would be an error here
         assert torch.equal(outputs, prefix_attention(scores, values, backend="chunked")[0])
-        with pytest.raises(RuntimeError, match='cannot run here .*backend="chunked"'):
+        with pytest.raises(RuntimeError, match=r'cannot run here .*backend="chunked"'):
             prefix_attention(scores, values, backend="cpu")
     finally:
         cpu.failure.cache_clear()
