@@ -7,6 +7,7 @@ The data root is $AAREN_DATA, else data/ in the project; nothing else writes to 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -107,6 +108,24 @@ def verify_files(names: Names = None) -> None:
     out.print(f"{count} files, {bad} bad")
     if bad:
         raise typer.Exit(1)
+
+
+@app.command("import")
+def import_events(
+    name: Annotated[str, typer.Argument(help="mimic, wiki, reddit, mooc, stackoverflow, uber or taxi")],
+    path: Annotated[Path, typer.Argument(help="the published file or folder, in any of its layouts")],
+) -> None:
+    """Convert your own copy of an event set, in the layout you have, into the data root.
+
+    Pickles are read through an allow-list: nothing in them is run."""
+    from tasks.events.importers import import_set
+
+    try:
+        target = import_set(name, path)
+    except (ConfigError, DatasetError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    console().print(f"{name}: written to {escape(str(target))}")
 
 
 if __name__ == "__main__":

@@ -46,11 +46,11 @@ def load_data(cfg: Mapping[str, Any], resolved: Resolved) -> EventData:
 
 
 def build_task(cfg: Mapping[str, Any], data: EventData) -> Task:
-    """The task model of a job. Raises ConfigError for impossible sizes, an unknown attention or a rule that has no use."""
+    """The task model of a job. Raises ConfigError for impossible sizes, an unknown attention, a useless rule."""
     from tasks.errors import ConfigError
     from tasks.events.model import EventModel
     from tasks.events.rules import RULES, TRUTH, Rule, Truth, mark_rule
-    from tasks.events.task import EventTask, RuleTask
+    from tasks.events.task import BaseEventTask, EventTask, RuleTask
 
     name, attention, optim, seed = cfg["model"]["name"], cfg["model"]["attention"], cfg["task"]["optim"], cfg["seed"]
     base = cfg["protocol"] == "paper_compat"
@@ -65,14 +65,17 @@ def build_task(cfg: Mapping[str, Any], data: EventData) -> Task:
         return RuleTask(rule, data, optim=optim, seed=seed)
     if attention is None:
         raise ConfigError("model", name, f"the trivial models of events are {', '.join((*RULES, TRUTH))}")
+    sizes: dict[str, Any] = dict(cfg["task"]["model"])
+    if base:
+        sizes["gap_input"] = False
     try:
         model = EventModel(
             n_marks=data.n_marks,
             statistics=data.statistics,
             attention=attention,
             plain=base,
-            **dict(cfg["task"]["model"]) | ({"gap_input": False} if base else {}),
+            **sizes,
         )
     except ValueError as error:
         raise ConfigError("task.model", dict(cfg["task"]["model"]), str(error)) from error
-    return EventTask(model, data, optim=optim, seed=seed, base=base)
+    return (BaseEventTask if base else EventTask)(model, data, optim=optim, seed=seed)

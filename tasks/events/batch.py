@@ -16,8 +16,8 @@ class EventBatch(NamedTuple):
 
     times [B, N] float64 since each sequence's origin, marks [B, N] int64, valid [B, N] bool. For predicted events:
     source [P], the place of the event before it in the flattened [B N], gap [P] float64, target mark [P], row [P] its
-    sequence, last [P] whether the sequence ends with it. tail [R] is the time from a sequence's last event to its window's
-    end. index [B] names the sequences in their split.
+    sequence, last [P] whether the sequence ends with it. tail [R] is the time from a sequence's last event to its
+    window's end. index [B] names the sequences in their split.
     """
 
     times: Tensor

@@ -35,12 +35,19 @@ def parse(resolved: Resolved) -> dict[str, np.ndarray]:
 
 
 def split_rows(
-    sequences: EventSequences, rule: str, *, seed: int, val_fraction: float, folds: np.ndarray | None, fold: int | None
+    sequences: EventSequences,
+    rule: str,
+    *,
+    seed: int,
+    val_fraction: float,
+    folds: np.ndarray | None = None,
+    fold: int | None = None,
 ) -> dict[str, np.ndarray]:
     """The sequences of each split, disjoint and together all.
 
-    `published` keeps the file's split (`fold` counts from 0, the published fold 1 is 0) and, where it names no validation part,
-    draws a seeded `val_fraction` of train; `rows` cuts 60/20/20 in row order; `shuffle` does so after a seeded shuffle.
+    `published` keeps the file's split (`fold` counts from 0, the published fold 1 is 0) and, where it names no
+    validation part, draws a seeded `val_fraction` of train; `rows` cuts 60/20/20 in row order; `shuffle` after a seeded
+    shuffle.
     """
     everything = np.arange(sequences.n_sequences)
     if folds is not None:

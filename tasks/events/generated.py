@@ -1,4 +1,4 @@
-"""The sets that are generated rather than read: known processes, and synthetic twins of credentialed or missing sets."""
+"""The sets that are generated rather than read: known processes, and synthetic twins of sets that cannot ship."""
 
 from __future__ import annotations
 

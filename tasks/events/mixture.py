@@ -71,7 +71,7 @@ class LogNormalMixture:
         return self._inverse_log_survival(torch.full_like(self.means[:, 0], math.log1p(-q)))
 
     def _inverse_log_survival(self, target: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """The x with log S(x) = target < 0, by bisection of log x between bounds that Phi(-d) <= exp(-d^2/2)/2 gives."""
+        """The x with log S(x) = target < 0, by bisection of log x; Phi(-d) <= exp(-d^2/2)/2 bounds it."""
         above = torch.sqrt((-2 * (target + math.log(2))).clamp(min=0))[:, None]
         below = torch.sqrt((-2 * torch.log(-2 * torch.expm1(target))).clamp(min=0))[:, None]
         low = (self.means - self.sigmas * below).min(-1).values

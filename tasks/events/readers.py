@@ -22,7 +22,7 @@ FETCH_AGAIN = "fetch or convert the file again"
 
 
 def read_parquet(path: Path) -> EventSequences:
-    """One long table: sequence int32, time float64, mark int32, split string; unit, marks and window in the metadata."""
+    """One long table: sequence int32, time float64, mark int32, split string; unit, window ... in the metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -72,7 +72,7 @@ def read_parquet(path: Path) -> EventSequences:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """What `write_npz` (the `import` command) wrote: the arrays of EventSequences, and `folds` [F, S] where there are any."""
+    """What `write_npz` (the `import` command) wrote: the arrays of EventSequences, and `folds` [F, S], if any."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}

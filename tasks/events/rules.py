@@ -131,9 +131,15 @@ class Truth:
 
 def _scored(law: TrueLaw, batch: EventBatch, tail_law: TrueLaw, log_mark: Tensor | None, hit: Tensor | None) -> Scored:
     gap = batch.gap.cpu().numpy()
-    parts = (law.log_prob(gap), law.log_survival(gap), law.mean(), law.quantile(0.5))
-    tail = torch.from_numpy(tail_law.log_survival(batch.tail.cpu().numpy()))
-    return Scored(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts), log_mark, hit, tail)
+    return Scored(
+        log_prob=torch.from_numpy(law.log_prob(gap)),
+        log_survival=torch.from_numpy(law.log_survival(gap)),
+        mean=torch.from_numpy(law.mean()),
+        median=torch.from_numpy(law.quantile(0.5)),
+        log_mark=log_mark,
+        hit=hit,
+        tail_log_survival=torch.from_numpy(tail_law.log_survival(batch.tail.cpu().numpy())),
+    )
 
 
 def mark_rule(name: str, train: EventSequences) -> MarkRule | None:

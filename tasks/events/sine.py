@@ -63,7 +63,7 @@ class FixedCountLaw(TrueLaw):
     log_left: np.ndarray
 
     def _powers(self, gap: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-        """exponent * log of (1 - F(last + gap)) / (1 - F(last)), F the distribution function of one draw: [n(, G), C]."""
+        """exponent * log of (1 - F(last + gap)) / (1 - F(last)), F the distribution of one draw: [n(, G), C]."""
         last = column(self.last, gap)
         tail = _remaining(last + gap) / np.maximum(_remaining(last), np.finfo(float).tiny)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -49,7 +49,7 @@ class EventState:
     """What a stream of B entities remembers.
 
     backbone: the layers' states; hidden [B, d]: the last output, from which the law is read again at any time;
-    origin and last [B] float64: where each clock starts (NaN: at the first event) and when the last event was (NaN: none).
+    origin and last [B] float64: each clock's start (NaN: at the first event) and the last event's time (NaN: none).
     """
 
     backbone: State
@@ -93,7 +93,7 @@ class EventForecaster:
         return EventState(self.model.backbone.initial_state(batch), hidden, start, unknown.clone())
 
     def load(self, path: Path) -> EventState:
-        """A state that `EventState.save` wrote for a model like this one. Raises DatasetError if it is something else."""
+        """A state that `EventState.save` wrote for a model like this one. Raises DatasetError for other files."""
         fix = "save it again with a model of the same configuration"
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:

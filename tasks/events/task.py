@@ -61,30 +61,42 @@ class EventTask(_Scoring):
 
     The loss is minus the log-likelihood of gaps, marks and known window ends, a sum over the batch divided by a constant
     (predicted events of an average batch), so that every event weighs the same whatever batch it is in.
-    `base=True` keeps the base code's books instead: its sum, its L2 term, its scores, its choice of checkpoint.
     """
 
-    def __init__(
-        self, model: EventModel, data: EventData, *, optim: Mapping[str, Any], seed: int, base: bool = False
-    ) -> None:
-        self_optim, l2 = dict(optim), 0.0
-        if base:
-            l2, self_optim["weight_decay"] = float(optim.get("weight_decay", 0.0)), 0.0
-        super().__init__(data, optim=self_optim, seed=seed)
-        self.model, self.base, self.l2 = model, base, l2
+    def __init__(self, model: EventModel, data: EventData, *, optim: Mapping[str, Any], seed: int) -> None:
+        super().__init__(data, optim=optim, seed=seed)
+        self.model = model
         self.events_per_batch = data.predicted_per_batch()
-        if base:
-            note = "paper_compat: the base code scores the checkpoint with the lowest validation `base_rmse`"
-            self.selection = Selection("val", "base_rmse", "min", note)
 
     def training_loss(self, batch: EventBatch) -> Tensor:
-        if self.base:
-            penalty = sum(p.square().sum() for p in self.model.parameters())
-            return -base_log_likelihood(self.model, batch) + self.l2 * 0.5 * penalty
-        return -sum(log_likelihood(self.model, batch), start=torch.zeros(())) / self.events_per_batch
+        gaps, marks, tails = log_likelihood(self.model, batch)
+        return -(gaps + marks + tails) / self.events_per_batch
 
     def answer(self, batch: EventBatch) -> Scored:
-        return score_model(self.model, batch, self.base)
+        return score_model(self.model, batch)
+
+
+class BaseEventTask(EventTask):
+    """The base code's books (protocol, 1.1 and 1.2): its sum over a batch, its L2 term, its scores, its checkpoint."""
+
+    selection = Selection(
+        "val",
+        "base_rmse",
+        "min",
+        "paper_compat: the base code scores the checkpoint with the best validation base_rmse",
+    )
+
+    def __init__(self, model: EventModel, data: EventData, *, optim: Mapping[str, Any], seed: int) -> None:
+        # its weight decay is a term of the loss; the optimiser gets none
+        super().__init__(model, data, optim={**optim, "weight_decay": 0.0}, seed=seed)
+        self.l2 = float(optim.get("weight_decay", 0.0))
+
+    def training_loss(self, batch: EventBatch) -> Tensor:
+        penalty = torch.stack([p.square().sum() for p in self.model.parameters()]).sum()
+        return -base_log_likelihood(self.model, batch) + self.l2 * 0.5 * penalty
+
+    def answer(self, batch: EventBatch) -> Scored:
+        return score_model(self.model, batch, base=True)
 
 
 class RuleTask(_Scoring):

@@ -94,7 +94,7 @@ def test_sigma_keeps_its_floor_and_cap(make_model):
         sigmas = model.gap_head(torch.randn(50, 16) * 100).sigmas
     assert float(sigmas.min()) == pytest.approx(0.25)  # half a grid step at the median gap of one
     assert float(sigmas.max()) == pytest.approx(2.0)
-    with pytest.raises(ValueError, match="sigma_cap=0.1"):
+    with pytest.raises(ValueError, match="sigma_cap"):
         make_model(sigma_cap=0.1, sigma_floor=0.2)
     with pytest.raises(ValueError, match="components=0"):
         make_model(components=0)

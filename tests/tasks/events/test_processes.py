@@ -121,7 +121,9 @@ def test_fixed_count_law_is_the_bayes_sum():
     k, last, gap = 2, 10.0, 7.0
     left = {n: math.factorial(n) / math.factorial(n - k) * (1 - share(last)) ** (n - k) for n in (2, 3, 4)}
     density = sum(
-        w * (n - k) * (1 - share(last + gap)) ** (n - k - 1) / (1 - share(last)) ** (n - k) for n, w in left.items() if n > k
+        w * (n - k) * (1 - share(last + gap)) ** (n - k - 1) / (1 - share(last)) ** (n - k)
+        for n, w in left.items()
+        if n > k
     )
     density *= (1 + math.sin((last + gap) / 2)) / (32 * math.pi) / sum(left.values())
     one = after.select(np.array([1]))
@@ -131,6 +133,8 @@ def test_fixed_count_law_is_the_bayes_sum():
 def test_seed_decides_and_explosive_processes_are_refused():
     assert np.array_equal(generate("hawkes", 3, 5).times, generate("hawkes", 3, 5).times)
     assert not np.array_equal(generate("hawkes", 3, 5).times, generate("hawkes", 4, 5).times)
-    with pytest.raises(ValueError, match="branching ratio 1.1"):
+    with pytest.raises(ValueError, match="branching ratio"):
         Hawkes([0.1], [1.1], [1.0], 10)
-    assert Poisson(2.0, 10).laws(np.zeros((1, 1)), np.zeros((1, 1), int), np.ones((1, 1), bool)).mean() == pytest.approx(0.5)
+    assert Poisson(2.0, 10).laws(
+        np.zeros((1, 1)), np.zeros((1, 1), int), np.ones((1, 1), bool)
+    ).mean() == pytest.approx(0.5)

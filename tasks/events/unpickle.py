@@ -1,0 +1,74 @@
+"""Reading pickles of other projects without running anything: only plain containers, numbers and numpy arrays.
+
+A pickle may name any function and have it called. This reader resolves a short list of names and refuses the rest
+before it is called; it serves the one-off `import` command alone, no job ever unpickles.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import DatasetError
+
+_MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
+_ALLOWED = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    *((module, name) for module in _MULTIARRAY for name in ("_reconstruct", "scalar")),
+    ("_codecs", "encode"),  # how Python 2 bytes inside arrays are written
+}
+_FIX = "convert the file to npz, text or csv with the project that made it"
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not on the allow-list")
+        return super().find_class(module, name)
+
+
+def _decode(content: bytes, path: Path) -> Any:
+    try:
+        return _Plain(io.BytesIO(content), encoding="latin1").load()
+    except Exception as error:  # a damaged pickle raises whatever its opcodes stumble over
+        raise DatasetError(path, f"refused as a pickle ({type(error).__name__}: {error})", _FIX) from error
+
+
+def read_pickle(path: Path) -> Any:
+    """The content of a pickle that holds plain data only; DatasetError otherwise, and nothing was called."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(path, f"cannot be read ({error.strerror or error})", "check the path") from error
+    return _decode(content, path)
+
+
+def read_object_npz(path: Path) -> dict[str, Any]:
+    """The arrays of an npz, object arrays included (ifl-tpp's layout keeps lists of sequences in them)."""
+    arrays: dict[str, Any] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                with archive.open(member) as stream:
+                    arrays[member.removesuffix(".npy")] = _read_npy(io.BytesIO(stream.read()), path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(path, f"is no readable npz ({type(error).__name__}: {error})", _FIX) from error
+    return arrays
+
+
+def _read_npy(stream: io.BytesIO, path: Path) -> Any:
+    version = np.lib.format.read_magic(stream)
+    if version > (2, 0):
+        raise ValueError(f"unknown npy version {version}")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    _, _, dtype = read_header(stream)
+    if dtype.hasobject:
+        return _decode(stream.read(), path)
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
