@@ -1,5 +1,5 @@
 # Every target does the set-up it needs, in a .venv of the project's own.
-# Variables: PROFILE=smoke|quick|paper SEEDS=n FAMILY=a,b DATASET=a,b MODEL=a,b HORIZON=96,720 PROTOCOL=honest JOBS=n
+# Variables: PROFILE=smoke|quick|paper SEEDS=n FAMILY=a,b DATASET=a,b MODEL=a,b HORIZON=96,720 PROTOCOL=honest JOBS=n OVERRIDES='logger=none ...'
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +16,7 @@ MODEL ?=
 HORIZON ?=
 PROTOCOL ?= honest
 JOBS ?= 0
-LAUNCHER ?=
+OVERRIDES ?=
 ARGS ?=
 
 # Two torch threads under load cost up to 45 times one; jobs run side by side instead.
@@ -54,7 +54,7 @@ types: setup ## pyright
 reproduce: setup ## run every job that is not done yet and make the tables (PROFILE=quick: under an hour on two cores)
 	$(BIN)/python scripts/reproduce.py --profile "$(PROFILE)" --seeds "$(SEEDS)" --family "$(FAMILY)" \
 	  --dataset "$(DATASET)" --model "$(MODEL)" --horizon "$(HORIZON)" --protocol "$(PROTOCOL)" --jobs "$(JOBS)" \
-	  --launcher "$(LAUNCHER)" $(ARGS)
+	  --overrides "$(OVERRIDES)" $(ARGS)
 
 sweep: setup ## a Hydra multirun: make sweep ARGS="'dataset=glob(*)' model=aaren,transformer seed=0,1,2,3,4"
 	$(BIN)/python scripts/train.py -m profile=$(PROFILE) $(ARGS)

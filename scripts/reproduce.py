@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,9 @@ def main(
     protocol: Annotated[str, typer.Option(help="honest or paper_compat.")] = "honest",
     jobs: Annotated[int, typer.Option(min=0, help="Workers; 0 for one a core.")] = 0,
     runs: Annotated[Path, typer.Option(help="Where records go.")] = ROOT / "results" / "runs",
-    launcher: Annotated[str, typer.Option(help="More overrides for the multirun, space-separated.")] = "",
+    overrides: Annotated[
+        str, typer.Option(help="More overrides for every job or its launcher, space-separated (logger=none ...).")
+    ] = "",
     plan_only: Annotated[bool, typer.Option("--plan", help="Say what would be done, and stop.")] = False,
 ) -> None:
     """Run every job that is not done yet and rebuild the tables; run again, it only rebuilds the tables."""
@@ -33,6 +36,7 @@ def main(
     from tasks import reproduce
     from tasks.errors import ConfigError
     from tasks.requests import Wanted, requests
+    from tasks.suite.identity import RUNTIME_KEYS
     from tasks.suite.plan import plan
     from tasks.suite.rebuild import rebuild
     from tasks.suite.records import read_all
@@ -40,6 +44,8 @@ def main(
 
     console = Console()
     runs, workers = runs.absolute(), jobs or len(os.sched_getaffinity(0))
+    given = overrides.split()
+    runtime = [part for part in given if re.split("[./=]", part)[0] in RUNTIME_KEYS]
     wanted = Wanted(
         profile=profile,
         seeds=seeds,
@@ -48,6 +54,7 @@ def main(
         models=_list(model),
         horizons=tuple(int(h) for h in _list(horizon)),
         protocol=protocol,
+        overrides=tuple(part for part in given if part not in runtime),
     )
     begun = time.monotonic()
     try:
@@ -67,7 +74,7 @@ def main(
             train=ROOT / "scripts" / "train.py",
             runs=runs,
             workers=workers,
-            extra=launcher.split(),
+            extra=runtime,
             console=console,
         )
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def run(cfg: Any) -> dict[str, Any]:
     assert isinstance(plain, dict)
     job = {str(key): value for key, value in plain.items()}
     job["runs_dir"] = str(ROOT / job["runs_dir"])
-    meant = [part for part in hydra_cfg.overrides.task if part.partition("=")[0].split("/")[0] not in RUNTIME_KEYS]
+    meant = [part for part in hydra_cfg.overrides.task if re.split("[./=]", part)[0] not in RUNTIME_KEYS]
     command = " ".join(["python scripts/train.py", *meant])
     try:
         return run_job(job, command=command)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from omegaconf import OmegaConf
 from tasks.data import DatasetError, DatasetUnavailable, resolve, verified
 from tasks.errors import ConfigError
 from tasks.jobconfig import prepare
-from tasks.overrides import options
+from tasks.overrides import check_overrides, options
 from tasks.suite.plan import Request
 
 MODELS = ("aaren", "transformer")
+TRAINED = (*MODELS, "mean", "none", "custom")
 # Sets with a known truth are there to show what training can do: the ablation without a query runs on them too.
 KNOWN, ABLATION = "known/", "mean"
 
@@ -47,12 +48,12 @@ def requests(wanted: Wanted, conf: Path) -> tuple[list[Request], list[DatasetErr
     Raises:
         UnknownDataset, ConfigError: a dataset, family, model or option there is not.
     """
-    _check_families(wanted, conf)
+    wanted = _checked(wanted, conf)
     found: list[Request] = []
     broken: list[DatasetError] = []
     with initialize_config_dir(version_base="1.3", config_dir=str(conf.absolute())):
         for dataset in wanted.datasets or options(conf, "dataset"):
-            cfg = _compose([f"dataset={dataset}", *_common(wanted)])
+            cfg = _compose([f"dataset={dataset}", *_common(wanted, "task.")])
             family = cfg["task"]["family"]
             if (wanted.families and family not in wanted.families) or wanted.protocol not in cfg["task"]["protocols"]:
                 continue
@@ -77,14 +78,17 @@ def models_of(dataset: str, task: dict[str, Any], wanted: Wanted) -> list[str]:
     """The models that run on a dataset: those asked for that its family has, else the pair and the trivial ones."""
     trivial = list(task["trivial_models"])
     if wanted.models:
-        return [model for model in wanted.models if model in trivial or model in (*MODELS, ABLATION, "none")]
+        return [model for model in wanted.models if model in trivial or model in TRAINED]
     return [*MODELS, *([ABLATION] if dataset.startswith(KNOWN) else []), *trivial]
 
 
 def _jobs_of(cfg: dict[str, Any], wanted: Wanted, conf: Path, *, dataset: str, **data: Any) -> list[Request]:
     jobs = []
     for model in models_of(dataset, cfg["task"], wanted):
-        content = yaml.safe_load((conf / "model" / f"{model}.yaml").read_text(encoding="utf-8"))
+        if any(override.startswith("model.") for override in wanted.overrides):
+            content = _compose([f"dataset={dataset}", f"model={model}", *_common(wanted)])["model"]
+        else:
+            content = yaml.safe_load((conf / "model" / f"{model}.yaml").read_text(encoding="utf-8"))
         # A rule without training gives the same numbers for every seed.
         seeds = range(wanted.seeds if content["attention"] is not None else 1)
         for horizon in wanted.horizons if wanted.horizons and cfg["task"].get("default_horizon") else (None,):
@@ -96,8 +100,10 @@ def _jobs_of(cfg: dict[str, Any], wanted: Wanted, conf: Path, *, dataset: str, *
     return jobs
 
 
-def _common(wanted: Wanted) -> list[str]:
-    return [f"profile={wanted.profile}", f"protocol={wanted.protocol}", *wanted.overrides]
+def _common(wanted: Wanted, prefix: str = "") -> list[str]:
+    """The overrides of every job; with a prefix, only those below it beside the profile and the protocol."""
+    asked = [override for override in wanted.overrides if override.startswith(prefix)]
+    return [f"profile={wanted.profile}", f"protocol={wanted.protocol}", *asked]
 
 
 def _compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -106,8 +112,17 @@ def _compose(overrides: Sequence[str]) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _check_families(wanted: Wanted, conf: Path) -> None:
+def _checked(wanted: Wanted, conf: Path) -> Wanted:
+    """The same request with its names in their own case; raises for those that there are not."""
     known = options(conf, "task")
     for family in wanted.families:
         if family not in known:
             raise ConfigError("FAMILY", family, f"no such family; there are {', '.join(known)}")
+    datasets = check_overrides([f"dataset={name}" for name in wanted.datasets], conf)
+    models = check_overrides([f"model={name}" for name in wanted.models], conf)
+    check_overrides([f"profile={wanted.profile}", *wanted.overrides], conf)
+    return replace(
+        wanted,
+        datasets=tuple(part.partition("=")[2] for part in datasets),
+        models=tuple(part.partition("=")[2] for part in models),
+    )
