@@ -35,13 +35,14 @@ class JobSweeper(Sweeper):
     """`hydra/sweeper=jobs`: the grid of the command line, or the list of jobs in the JSON file `jobs`.
 
     Args:
+        params: overrides of an experiment, as in Hydra's own sweeper; the command line's win.
         jobs: a file that holds a list of lists of overrides; each is one job, the command line's overrides added.
     """
 
     __module__ = f"{PACKAGE}.aaren"
 
-    def __init__(self, jobs: str | None = None) -> None:
-        self.jobs = jobs
+    def __init__(self, params: Mapping[str, Any] | None = None, jobs: str | None = None) -> None:
+        self.params, self.jobs = dict(params or {}), jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
@@ -74,7 +75,9 @@ class JobSweeper(Sweeper):
         return kept
 
     def _expand(self, arguments: Sequence[str]) -> list[list[str]]:
-        parsed = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(list(arguments))
+        given = [f"{key}={value}" for key, value in self.params.items()] + list(arguments)
+        last = {override.partition("=")[0]: override for override in given}
+        parsed = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(list(last.values()))
         grid = [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
         if self.jobs is None:
             return grid

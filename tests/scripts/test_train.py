@@ -55,7 +55,9 @@ def test_an_unknown_name_is_answered_with_its_near_misses(argument, error, words
 
 
 def test_every_option_of_the_shipped_configs_is_known_to_the_check():
-    assert check_overrides(["task.model.d_model=8", "task.budget.max_steps=3", "logger.mode=offline", "threads=2"], CONF)
+    assert check_overrides(
+        ["task.model.d_model=8", "task.budget.max_steps=3", "logger.mode=offline", "threads=2"], CONF
+    )
 
 
 def test_a_sweep_refuses_a_model_its_family_lacks_before_it_starts():
@@ -164,3 +166,14 @@ def test_a_job_list_is_run_as_it_stands(tmp_path):
     assert swept.returncode == 0, swept.stderr
     found = records.read_all(tmp_path / "runs").records
     assert {(r["model"], r["seed"]) for r in found} == {("majority", 0), ("aaren", 4)}
+
+
+def test_an_experiment_is_a_sweep_that_the_command_line_narrows(tmp_path):
+    narrowed = ["dataset=JapaneseVowels", "seed=0", f"runs_dir={tmp_path}", *QUIET]
+    swept = train("experiment=table4_classification", *narrowed)
+    assert swept.returncode == 0, swept.stderr
+    found = records.read_all(tmp_path).records
+    assert {(r["dataset"], r["model"], r["profile"]) for r in found} == {
+        ("JapaneseVowels", "aaren", "smoke"),
+        ("JapaneseVowels", "transformer", "smoke"),
+    }
