@@ -23,6 +23,7 @@ SPLIT_RULES = ("published", "rows", "shuffle")
 TIE_RULES = ("refuse", "merge", "jitter")
 ORIGINS = ("window", "first")
 FRACTIONS = (0.6, 0.2)  # of train and val; the rest is test
+MOST_PADDING = 0.15  # of the tokens of a batch
 LENGTH_NOISE = 0.1  # lengths are perturbed by up to this share before sorting, so that batches differ by epoch
 
 
@@ -152,7 +153,8 @@ class EventData(TaskData):
         chunks = []
         for chunk in np.array_split(order, np.arange(size, len(order), size)):
             parts = -(-len(chunk) * int(lengths[chunk].max()) // self.max_tokens)
-            chunks.extend(np.array_split(chunk, min(parts, len(chunk))))
+            for part in np.array_split(chunk, min(parts, len(chunk))):
+                chunks.extend(_halved(lengths, part))
         return chunks
 
     def predicted_per_batch(self) -> float:
@@ -168,3 +170,11 @@ class EventData(TaskData):
         return np.bincount(
             part.row[np.isfinite(part.gaps())], weights=log_likelihood(self.process, part), minlength=part.n_sequences
         )
+
+
+def _halved(lengths: np.ndarray, chunk: np.ndarray) -> list[np.ndarray]:
+    """The chunk, or its halves of neighbours, until little of a batch is padding."""
+    if len(chunk) == 1 or lengths[chunk].mean() >= (1 - MOST_PADDING) * lengths[chunk].max():
+        return [chunk]
+    middle = len(chunk) // 2
+    return _halved(lengths, chunk[:middle]) + _halved(lengths, chunk[middle:])

@@ -5,8 +5,6 @@ The rules for marks carry the static log-normal as their law of gaps, so that ea
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,16 +20,8 @@ RULES = ("repeat_mark", "most_common_mark", "markov", "static_lognormal")
 TRUTH = "truth"
 
 
-class MarkRule(Protocol):
-    """log P(next = target | previous) and the mark it would name, both [P]."""
-
-    def log_prob(self, previous: np.ndarray, target: np.ndarray) -> np.ndarray: ...
-
-    def guess(self, previous: np.ndarray) -> np.ndarray: ...
-
-
 class MostCommonMark:
-    """Frequencies of training marks, one added to each."""
+    """Frequencies of training marks, one added to each; every rule gives log P(target | previous) and a guess, [P]."""
 
     def __init__(self, train: EventSequences) -> None:
         counts = np.bincount(train.marks, minlength=train.n_marks)
@@ -92,7 +82,7 @@ def transitions(sequences: EventSequences) -> tuple[np.ndarray, np.ndarray]:
 class Rule:
     """A law of gaps that ignores the history, and a rule for marks (None: unmarked)."""
 
-    def __init__(self, statistics: GapStatistics, marks: MarkRule | None) -> None:
+    def __init__(self, statistics: GapStatistics, marks: MostCommonMark | None) -> None:
         self.statistics, self.marks = statistics, marks
 
     def score(self, batch: EventBatch) -> Scored:
@@ -142,7 +132,7 @@ def _scored(law: TrueLaw, batch: EventBatch, tail_law: TrueLaw, log_mark: Tensor
     )
 
 
-def mark_rule(name: str, train: EventSequences) -> MarkRule | None:
+def mark_rule(name: str, train: EventSequences) -> MostCommonMark | None:
     """The rule for marks that `name` stands for; static_lognormal names the most common mark."""
     if train.n_marks == 1:
         return None

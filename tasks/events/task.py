@@ -59,7 +59,7 @@ class _Scoring(Task):
 class EventTask(_Scoring):
     """Trains an `EventModel`.
 
-    The loss is minus the log-likelihood of gaps, marks and known window ends, a sum over the batch divided by a constant
+    The loss is minus the log-likelihood of gaps, marks and known window ends, a sum over the batch over a constant
     (predicted events of an average batch), so that every event weighs the same whatever batch it is in.
     """
 

@@ -42,7 +42,8 @@ def make_sequences():
 
     def make(times, marks=None, *, n_marks=1, unit="1", **kw):
         arrays = [np.asarray(t, float) for t in times]
-        return from_lists(arrays, marks, path="events.txt", n_marks=n_marks, unit=unit, **kw)
+        rows = None if marks is None else [np.asarray(m) for m in marks]
+        return from_lists(arrays, rows, path="events.txt", n_marks=n_marks, unit=unit, **kw)
 
     return make
 
