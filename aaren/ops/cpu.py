@@ -12,15 +12,15 @@ from typing import Any, no_type_check
 import torch
 from torch import Tensor
 
-from aaren.ops.state import PrefixState, initial_prefix_state
+from aaren.ops.state import PrefixState
 
 _FORWARD = (
-    "(Tensor scores, Tensor values, Tensor? valid, Tensor m, Tensor u, Tensor w, bool gated)"
+    "(Tensor scores, Tensor values, Tensor? valid, Tensor? m, Tensor? u, Tensor? w, bool gated)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 _BACKWARD = (
-    "(Tensor values, Tensor? valid, Tensor out, Tensor gates, Tensor u, Tensor w, Tensor top, Tensor u_start,"
-    " Tensor w_start, Tensor d_out, Tensor d_m, Tensor d_u, Tensor d_w)"
+    "(Tensor values, Tensor? valid, Tensor out, Tensor gates, Tensor u, Tensor w, Tensor top, Tensor? u_start,"
+    " Tensor? w_start, Tensor? d_out, Tensor? d_m, Tensor? d_u, Tensor? d_w)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
@@ -37,10 +37,12 @@ def _forward(scores, values, valid, m, u, w, gated):
     """(outputs, m, u, w, top, gates): the gates are empty unless `gated`; `top` is the token whose score is m."""
     from aaren.ops import fused
 
+    batch, heads, _, dim = values.shape
+    start = fused.Triple.empty(batch, heads, dim)
+    if m is not None:
+        start = fused.Triple(*(tensor.contiguous().numpy() for tensor in (m, u, w)), start.arrays[3])
     out = _empty_like(values)
     gates = scores.new_empty(scores.shape if gated else (0, 0, 0))
-    top = torch.full(m.shape, -1)
-    start = fused.Triple(*(tensor.contiguous().numpy() for tensor in (m, u, w, top)))
     state = fused.forward(scores, values, valid, start, out, gates)
     return (out, *(torch.from_numpy(array) for array in state.arrays), gates)
 
@@ -48,40 +50,48 @@ def _forward(scores, values, valid, m, u, w, gated):
 @no_type_check
 @_forward.register_fake
 def _(scores, values, valid, m, u, w, gated):
+    batch, heads, _, dim = values.shape
     gates = scores.new_empty(scores.shape if gated else (0, 0, 0))
-    state = (tensor.new_empty(tensor.shape) for tensor in (m, u, w))
-    return (_empty_like(values), *state, m.new_empty(m.shape, dtype=torch.int64), gates)
+    shapes = ((batch, heads), (batch, heads), (batch, heads, dim))
+    state = (values.new_empty(shape, dtype=torch.float64) for shape in shapes)
+    return (_empty_like(values), *state, values.new_empty((batch, heads), dtype=torch.int64), gates)
 
 
 @no_type_check
 @torch.library.custom_op("aaren::prefix_attention_backward", mutates_args=(), device_types="cpu", schema=_BACKWARD)
 def _backward(values, valid, out, gates, u, w, top, u_start, w_start, d_out, d_m, d_u, d_w):
-    """Gradients of scores, values and the three tensors of the first state."""
+    """Gradients of scores, values and, if there was one, of the first state; None stands for a gradient of 0."""
     from aaren.ops import fused
 
     d_scores = gates.new_empty(gates.shape)
     d_values = _empty_like(values)
+    d_out = torch.zeros_like(out) if d_out is None else d_out
     # The final u and w are sums of the same terms as the outputs, over u; they enter from the right of all tokens.
-    from_right = ((u[..., None] * d_w).numpy(), -(u * d_u).numpy())
-    to_left = fused.backward(values, valid, out, gates, d_out, from_right, d_scores, d_values)
+    big_g = torch.zeros_like(w) if d_w is None else u[..., None] * d_w
+    big_h = torch.zeros_like(u) if d_u is None else -u * d_u
+    to_left = fused.backward(values, valid, out, gates, d_out, (big_g.numpy(), big_h.numpy()), d_scores, d_values)
+    # m shifts u and w as well; its whole gradient is 0 unless the caller reads m, u or w by themselves.
+    d_top = torch.zeros_like(u)
+    for gradient, reach in ((d_m, 1), (d_u, -u), (d_w, -w)):
+        if gradient is not None:
+            d_top += (gradient * reach).reshape(*u.shape, -1).sum(-1)
+    from_tokens = top >= 0
+    if d_m is not None or d_u is not None or d_w is not None:
+        share = (d_top * from_tokens)[..., None].to(d_scores.dtype)
+        d_scores.scatter_add_(-1, top.clamp_min(0)[..., None], share)
+    if u_start is None:
+        return d_scores, d_values, u.new_empty(0), u.new_empty(0), u.new_empty(0)
     share = torch.where(u_start == 0, 0.0, 1.0 / u_start)  # an empty first state has no gradient
     d_w_start = torch.from_numpy(to_left[0]) * share[..., None]
     d_u_start = -torch.from_numpy(to_left[1]) * share
-    d_m_start = d_u_start * u_start + (d_w_start * w_start).sum(-1)
-    # m shifts u and w as well; its whole gradient is 0 unless the caller reads m, u or w by themselves.
-    d_top = d_m - d_u * u - (d_w * w).sum(-1)
-    from_tokens = top >= 0
-    if bool(d_top.any()):
-        at = top.clamp_min(0)[..., None]
-        d_scores.scatter_add_(-1, at, (d_top * from_tokens)[..., None].to(d_scores.dtype))
-        d_m_start += d_top * ~from_tokens
+    d_m_start = d_u_start * u_start + (d_w_start * w_start).sum(-1) + d_top * ~from_tokens
     return d_scores, d_values, d_m_start, d_u_start, d_w_start
 
 
 @no_type_check
 @_backward.register_fake
 def _(values, valid, out, gates, u, w, top, u_start, w_start, d_out, d_m, d_u, d_w):
-    state = (u.new_empty(u.shape), u.new_empty(u.shape), w.new_empty(w.shape))
+    state = (u.new_empty(0 if u_start is None else like.shape) for like in (u, u, w))
     return (gates.new_empty(gates.shape), _empty_like(values), *state)
 
 
@@ -89,13 +99,15 @@ def _(values, valid, out, gates, u, w, top, u_start, w_start, d_out, d_m, d_u, d
 def _keep(ctx: Any, inputs: tuple, output: tuple) -> None:
     _, values, valid, _, u_start, w_start, _ = inputs
     out, _, u, w, top, gates = output
+    ctx.set_materialize_grads(False)
+    ctx.has_state = u_start is not None
     ctx.save_for_backward(values, valid, out, gates, u, w, top, u_start, w_start)
 
 
 @no_type_check
 def _differentiate(ctx: Any, d_out, d_m, d_u, d_w, _d_top, _d_gates) -> tuple:
     d_scores, d_values, *d_state = _backward(*ctx.saved_tensors, d_out, d_m, d_u, d_w)
-    return d_scores, d_values, None, *d_state, None
+    return d_scores, d_values, None, *(d_state if ctx.has_state else (None, None, None)), None
 
 
 @no_type_check
@@ -116,9 +128,8 @@ def failure(dtype: torch.dtype) -> str | None:
     try:
         scores = torch.zeros(1, 1, 2, dtype=dtype)
         values = torch.ones(1, 1, 2, 1, dtype=dtype)
-        state = initial_prefix_state(1, 1, 1)
-        out, _, u, w, top, gates = _forward(scores, values, None, *state, True)
-        _backward(values, None, out, gates, u, w, top, state.u, state.w, values, u, u, w)
+        out, _, u, w, top, gates = _forward(scores, values, None, None, None, None, True)
+        _backward(values, None, out, gates, u, w, top, None, None, values, None, None, None)
     except Exception as error:  # whatever numba raises, the caller has another backend
         first_line = str(error).strip().partition("\n")[0]
         return f"{type(error).__name__}: {first_line}"
@@ -133,9 +144,7 @@ def fused_cpu(
     dtype = values.dtype
     if dtype in (torch.float16, torch.bfloat16):
         scores, values = scores.float(), values.float()
-    if state is None:
-        batch, heads, _, dim = values.shape
-        state = initial_prefix_state(batch, heads, dim, device=values.device)
-    gated = torch.is_grad_enabled() and any(t.requires_grad for t in (scores, values, *state))
-    out, m, u, w, _, _ = _forward(scores, values, valid, *state, gated)
+    before = (None, None, None) if state is None else tuple(state)
+    gated = torch.is_grad_enabled() and any(t.requires_grad for t in (scores, values, *before) if t is not None)
+    out, m, u, w, _, _ = _forward(scores, values, valid, *before, gated)
     return out.to(dtype), PrefixState(m, u, w)

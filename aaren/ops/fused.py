@@ -98,7 +98,7 @@ def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple,
     def summary(state: Triple, tokens: tuple[int, int]) -> Any:
         return partial(kernels.summarise, *inputs, *state.arrays, every, tokens, together)
 
-    parts = segments(length, threads)
+    parts = segments(length, threads) if threads > 1 else [(0, length)]
     if rows >= threads or len(parts) == 1:
         state = start.copy()
         run_together([outputs(state, part, (0, length)) for part in even_parts(rows, threads)])
@@ -138,7 +138,7 @@ def backward(
         return partial(kernels.summarise_backward, *mask(valid), *known, *carry, passing, every, tokens, together)
 
     carry = (from_right[0].copy(), from_right[1].copy())
-    parts = segments(length, threads)
+    parts = segments(length, threads) if threads > 1 else [(0, length)]
     if rows >= threads or len(parts) == 1:
         run_together([gradients(carry, part, (0, length)) for part in even_parts(rows, threads)])
         return carry
