@@ -36,6 +36,7 @@ def main(
     from tasks import reproduce
     from tasks.errors import ConfigError
     from tasks.requests import Wanted, requests
+    from tasks.suite.coverage import coverage
     from tasks.suite.identity import RUNTIME_KEYS
     from tasks.suite.plan import plan
     from tasks.suite.rebuild import rebuild
@@ -63,7 +64,7 @@ def main(
         raise SystemExit(f"error: {error}") from None
     typical = asked[0].cfg.get("typical_cpu_seconds", {}) if asked else {}
     planned = plan(asked, read_all(runs).records, typical)
-    reproduce.announce(planned, console, workers)
+    reproduce.announce(planned, coverage(), console, workers)
     for error in broken:
         console.print(f"cannot be used: {error}", style="red", highlight=False, soft_wrap=True)
     if plan_only:

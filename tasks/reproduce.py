@@ -23,16 +23,29 @@ from rich.table import Table
 
 from tasks.suite import locks, records
 from tasks.suite.atomic import write_atomic
+from tasks.suite.coverage import Coverage
+from tasks.suite.layout import FAMILY_OF
 from tasks.suite.plan import Job, Plan
 
 REPRODUCER = "AAREN_REPRODUCER"  # a job whose reproducer is gone stops by itself (tasks.progress)
 WORK = ".multirun"
 
 
-def announce(plan: Plan, console: Console, workers: int) -> None:
-    """Say what is about to happen: datasets ready, jobs, time."""
-    table = Table(title="What there is to do", title_justify="left")
-    for column in ("family", "datasets ready", "jobs", "done already", "to run", "not available"):
+def announce(plan: Plan, coverage: Mapping[str, Coverage], console: Console, workers: int) -> None:
+    """Say what is about to happen: which of the 38 datasets are ready, how many jobs, how long.
+
+    Args:
+        plan: of all jobs that were asked for.
+        coverage: dataset -> whether it is at hand, for the 38.
+        console: where to say it.
+        workers: jobs at a time.
+    """
+    ready = [name for name, found in coverage.items() if found.ready]
+    other = [found.label for found in coverage.values() if not found.ready and found.label]
+    also = f", and {', '.join(other)} as what they are" if other else ""
+    console.print(f"{len(ready)} of the {len(coverage)} datasets are ready{also}.", highlight=False)
+    table = Table(title="What there is to do", title_justify="left", title_style="")
+    for column in ("family", "sets at hand", "jobs", "done already", "to run", "not available"):
         table.add_column(column)
     families = sorted({job.family for job in plan.jobs})
     for family in families:
@@ -47,6 +60,10 @@ def announce(plan: Plan, console: Console, workers: int) -> None:
             str(sum(job.status == "unavailable" for job in jobs)),
         )
     console.print(table)
+    without = sorted({FAMILY_OF[name] for name in coverage} - set(families)) if len(families) > 1 else []
+    for family in without:
+        names = [name for name in coverage if FAMILY_OF[name] == family]
+        console.print(f"  not run: {len(names)} sets of {family}: the family has no task model yet", highlight=False)
     missing = {job.dataset: job.reason for job in plan.of("unavailable")}
     for dataset, reason in missing.items():
         console.print(f"  not available: {dataset}: {reason}", highlight=False, soft_wrap=True)
