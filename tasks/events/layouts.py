@@ -118,6 +118,8 @@ def _grouped(
     window: tuple[float, float] | None,
 ) -> EventSequences:
     """Sequences of rows that are sorted by key and time."""
+    if not len(key):
+        raise DatasetError(path, "holds no event", "use the published csv, whole")
     codes = pd.factorize(key)[0]
     offsets = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes)).astype(np.int64)
     n = len(offsets) - 1
