@@ -76,7 +76,8 @@ def check_file(path: Path, entry: FileEntry | ArchiveEntry, fresh: bool = False)
     git_blob = entry.git_blob if isinstance(entry, FileEntry) else None
     if measured.sha256 == entry.sha256 or (entry.sha256 is None and git_blob == measured.git_blob):
         return measured.sha256, None
-    if kind and not (isinstance(entry, ArchiveEntry) and kind.startswith("a zip")):
+    zipped = isinstance(entry, ArchiveEntry) or entry.format == "npz"  # an npz is a zip, too
+    if kind and not (zipped and kind.startswith("a zip")):
         raise DatasetError(path, f"holds {kind}", FETCH_AGAIN)
     if entry.check == "strict":
         reason = f"has SHA-256 {measured.sha256}, not {entry.sha256}: it was altered or is another file"

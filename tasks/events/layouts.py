@@ -144,6 +144,8 @@ def _read_csv(path: Path, columns: Any = None, **options: Any) -> Any:
         frame = pd.read_csv(path, usecols=columns, skipinitialspace=True, **options)
     except (OSError, ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DatasetError(path, f"cannot be read as csv ({str(error).splitlines()[0][:150]})", fix) from error
+    if frame.empty:
+        return frame
     if frame.isna().any(axis=None):
         row = int(np.flatnonzero(frame.isna().any(axis=1))[0])
         raise DatasetError(path, f"data row {row + 1} has an empty cell", fix)

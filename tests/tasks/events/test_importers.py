@@ -123,7 +123,7 @@ def test_jodie_groups_by_user_or_by_item(tmp_path):
     assert items.times.tolist() == [3.5, 0, 9, 9]
     assert items.marks.tolist() == [1, 0, 1, 0]
     for content, said in (
-        (header, "no sequences"),
+        (header, "no event"),
         (header + "0,5\n", "csv|empty cell"),
         (header + "0,5,noon,0,1\n", "data row 1: time is 'noon'"),
         (header + "0,9,1.0,0,1\n", "mark 9 outside the declared 0 to 6"),
