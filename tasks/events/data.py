@@ -83,7 +83,7 @@ class EventData(TaskData):
 
     Args:
         sequences: checked, in any unit.
-        options: `task.data` of the config: unit, grid, origin, split, split_seed, val_fraction, ties, max_tokens,
+        options: `task.data` of the config: unit, grid, origin, survival, split, split_seed, val_fraction, ties, max_tokens,
             batch_size, eval_batch_size.
         fold, folds: which published fold, and the folds [F, S].
         process: the generating process whose law is known, or None.
@@ -115,6 +115,8 @@ class EventData(TaskData):
         sequences = sequences.in_unit(options["unit"])
         if options["grid"]:
             sequences = replace(sequences, grid=float(options["grid"]))
+        if not options["survival"]:
+            sequences = replace(sequences, window_end=np.full(sequences.n_sequences, np.nan))
         sequences = resolve_ties(sequences, options["ties"], options["split_seed"], source)
         rows = split_rows(
             sequences,

@@ -16,6 +16,7 @@ OPTIONS = {
     "grid": 0.0,
     "ties": "refuse",
     "origin": "window",
+    "survival": True,
     "split": "rows",
     "split_seed": 0,
     "val_fraction": 0.15,

@@ -87,6 +87,14 @@ def test_clock_of_a_sequence_starts_where_the_origin_says(make_data, random_sequ
     assert first.batch("train", rows).gap.numpy() == pytest.approx(window.batch("train", rows).gap.numpy())
 
 
+def test_survival_can_be_left_out(make_data, random_sequences):
+    sequences = random_sequences(n=20)
+    with_tails, without = make_data(sequences), make_data(sequences, survival=False)
+    assert len(with_tails.batch("test", np.arange(4)).tail) == 4
+    assert len(without.batch("test", np.arange(4)).tail) == 0
+    assert (with_tails.windowed, without.windowed) == (True, False)
+
+
 def test_options_that_cannot_be_are_named(make_data, random_sequences, make_sequences):
     for option, value in (("split", "random"), ("ties", "drop"), ("origin", "zero"), ("unit", "fortnights")):
         with pytest.raises(ConfigError, match=f"task.data.{option}"):
