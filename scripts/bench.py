@@ -198,6 +198,24 @@ def train_step(threads: Threads = 1, repeats: Repeats = 9, out: Out = None) -> N
 
 
 @app.command()
+def events(share: float = 0.25, entities: int = 1000, steps: int = 100, out: Out = None) -> None:
+    """Events a CPU-second in training (a StackOverflow epoch, paper size) and streaming, beside the naive encoder."""
+    from tasks.events import speed
+
+    prepare(1)
+    data, rows = speed.stackoverflow(), []
+    rivals: list[tuple[str, Any, bool]] = [("aaren", "aaren", True), ("transformer", "transformer", True)]
+    rivals += [("naive softmax, row order", speed.NaiveCausalSoftmax, False)]
+    for name, attention, bucketed in rivals:
+        rows.append({"model": name} | speed.train_rate(data, attention, bucketed=bucketed, share=share))
+    for row in rows:
+        row["naive_over_it"] = rows[-1]["epoch_cpu_s"] / row["epoch_cpu_s"]
+    report("events-training", rows, 1, out)
+    streams = [{"model": m} | speed.stream_rate(m, entities=entities, steps=steps) for m in ("aaren", "transformer")]
+    report("events-streaming", streams, 1, out)
+
+
+@app.command()
 def params() -> None:
     """Parameters of one layer of the paper's block (d 512, d_ff 2048, 8 heads): the two counts it prints."""
     from aaren import Backbone

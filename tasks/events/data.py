@@ -83,8 +83,8 @@ class EventData(TaskData):
 
     Args:
         sequences: checked, in any unit.
-        options: `task.data` of the config: unit, grid, origin, survival, split, split_seed, val_fraction, ties, max_tokens,
-            batch_size, eval_batch_size.
+        options: `task.data` of the config: unit, grid, origin, survival, split, split_seed, val_fraction, ties,
+            max_tokens, batch_size, eval_batch_size.
         fold, folds: which published fold, and the folds [F, S].
         process: the generating process whose law is known, or None.
         seed: the job's seed; orders the training batches.

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from aaren import Backbone, State
+from aaren import Attention, Backbone, State
 from tasks.events.mixture import LogNormalMixture
 from tasks.events.statistics import GapStatistics
 
@@ -100,7 +100,7 @@ class EventModel(nn.Module):
     Args:
         n_marks: size of the mark vocabulary; 1 = unmarked, no mark head.
         statistics: of the training gaps, in the unit that gaps and times come in.
-        attention: a registered name; the others as in `Backbone`.
+        attention: a registered name or a class; the others as in `Backbone`.
         components: of the mixture (base code: 8).
         gap_input: also show the encoder the standardised log gap before each event. With the time code alone a network
             must find the last gaps as differences of phases; on Hawkes that closed a third of the way to the truth,
@@ -117,7 +117,7 @@ class EventModel(nn.Module):
         *,
         n_marks: int,
         statistics: GapStatistics,
-        attention: str,
+        attention: str | type[Attention],
         d_model: int,
         n_layers: int,
         n_heads: int,
