@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from tasks.events.live import Monitor, endless, train_quickly
 from tasks.events.simulate import process
@@ -36,20 +36,17 @@ def test_monitor_scores_before_it_updates():
     assert monitor.chance(0.0, 0.1) < monitor.chance(0.0, 10.0)
 
 
-def test_the_script_streams_and_names_unknown_processes():
-    command = [
-        sys.executable,
-        str(ROOT / "scripts" / "events_demo.py"),
-        "--steps",
-        "5",
-        "--events",
-        "20",
-        "--speed",
-        "0",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert "the truth's" in done.stdout
-    assert "over 19 events" in done.stdout
-    wrong = subprocess.run([*command, "--process", "sunspots"], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert wrong.returncode == 2
-    assert "known: sin-poisson" in " ".join(wrong.stderr.replace("│", " ").split())
+def test_the_script_streams_and_names_unknown_processes(capsys):
+    spec = importlib.util.spec_from_file_location("events_demo", ROOT / "scripts" / "events_demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    demo.main(attention="transformer", steps=3, events=12, speed=0.0)
+    shown = capsys.readouterr().out
+    assert "the truth's" in shown
+    assert "over 11 events" in shown
+    with pytest.raises(typer.BadParameter, match="known: sin-poisson"):
+        demo.main(process="sunspots")
+    with pytest.raises(typer.BadParameter, match="without a window"):
+        demo.main(process="sin-poisson")
