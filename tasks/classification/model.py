@@ -9,21 +9,13 @@ sum, logits_t = b + sum_{i<=t} W_i h_i, so the same weights give a label at any 
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from aaren import Backbone
-
-
-def sinusoid(steps: int, width: int) -> Float[Tensor, "steps width"]:
-    """The fixed position code of Vaswani et al. 2017: sines in the even columns, cosines in the odd ones."""
-    rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
-    angle = torch.arange(steps)[:, None] * rate
-    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)[:, :width]
+from tasks.positions import sinusoid
 
 
 class CausalClassifier(nn.Module):
@@ -32,14 +24,11 @@ class CausalClassifier(nn.Module):
     Args:
         channels, classes: of the dataset.
         steps: L, the longest series of the dataset as published.
-        reached: the longest series in the training part. Head columns of later steps get no gradient ever;
-        they
+        reached: the longest series in the training part. Head columns of later steps never get a gradient; they
             start at zero, so that a longer series is judged by what was trained and not by an initial draw.
         attention, d_model, n_layers, n_heads, d_ff, dropout, activation, norm: of the backbone.
-        embedding_kernel: width of the causal convolution that embeds the values (1: each step by itself). The
-        base
-            code's is 3, but circular: it looks one step ahead and wraps around, which a causal model must
-            not.
+        embedding_kernel: width of the causal convolution that embeds the values (1: each step by itself). The base
+            code's is 3, but circular: it looks one step ahead and wraps around, which a causal model must not.
     """
 
     position: Tensor
@@ -67,7 +56,7 @@ class CausalClassifier(nn.Module):
         self.channels, self.classes, self.steps, self.kernel = channels, classes, steps, embedding_kernel
         self.embed = nn.Linear(embedding_kernel * channels, d_model, bias=False)
         nn.init.kaiming_normal_(self.embed.weight, mode="fan_in", nonlinearity="leaky_relu")
-        self.register_buffer("position", sinusoid(steps, d_model), persistent=False)
+        self.register_buffer("position", sinusoid(0, steps, d_model, self.embed.weight), persistent=False)
         self.dropout = nn.Dropout(dropout)
         self.backbone = Backbone(
             attention,

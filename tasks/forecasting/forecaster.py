@@ -9,14 +9,13 @@ the `paper` profile are those of the protocol's check run; the library's encoder
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from aaren import Backbone
+from tasks.positions import sinusoid
 
 STATIONARY_EPS = 1e-5
 
@@ -121,12 +120,3 @@ class Forecaster(nn.Module):
         tokens = self.embedding(self.embedding.nothing_before(z), z, marks, 0)
         y, _ = self.backbone(tokens)
         return stationary.undo(self.head(y[:, -self.horizon :]))
-
-
-def sinusoid(start: int, count: int, d_model: int, like: Tensor) -> Float[Tensor, "N d"]:
-    """Fixed position code (Vaswani et al. 2017) of the positions start .. start + count - 1, any length."""
-    position = torch.arange(start, start + count, device=like.device, dtype=torch.float64)[:, None]
-    pairs = torch.arange(0, d_model, 2, device=like.device, dtype=torch.float64)
-    angle = position * torch.exp(pairs * (-math.log(10000.0) / d_model))
-    code = torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :d_model]
-    return code.to(like.dtype)

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tasks.classification.model import CausalClassifier, Majority, sinusoid
+from tasks.classification.model import CausalClassifier, Majority
 from tasks.classification.stream import ClassStream
+from tasks.positions import sinusoid
 
 ATTENTIONS = ("aaren", "transformer", "mean", "none")
 
@@ -66,9 +67,9 @@ def test_the_embedding_is_a_left_padded_convolution_and_the_sinusoid():
     net = network("aaren").eval()
     x = series()
     conv = F.conv1d(F.pad(x.transpose(1, 2), (2, 0)), net.embed.weight.view(16, 3, 3)).transpose(1, 2)
-    assert torch.allclose(net.tokens(x), conv + sinusoid(12, 16), atol=1e-6)
+    assert torch.allclose(net.tokens(x), conv + sinusoid(0, 12, 16, conv), atol=1e-6)
     assert torch.allclose(
-        sinusoid(5, 16)[3, :2],
+        sinusoid(0, 5, 16, torch.zeros(()))[3, :2],
         torch.tensor([3.0, 3.0]).sin().mul(torch.tensor([1.0, 0.0])) + torch.tensor([0.0, torch.tensor(3.0).cos()]),
     )
 

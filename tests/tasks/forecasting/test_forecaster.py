@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from tasks.errors import ConfigError
-from tasks.forecasting.forecaster import Forecaster, Stationary, TokenEmbedding, sinusoid
+from tasks.forecasting.forecaster import Forecaster, Stationary, TokenEmbedding
 from tasks.forecasting.model import Forecasting
 from tasks.forecasting.naive import RepeatLast
 from tasks.forecasting.stream import ForecastStream
+from tasks.positions import sinusoid
 
 HISTORY, HORIZON, CHANNELS, MARKS = 24, 12, 3, 4
 MODELS = ("aaren", "transformer")
