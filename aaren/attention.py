@@ -94,6 +94,11 @@ class Aaren(Attention):
         self.w_k = nn.Linear(d_model, d_model, bias=qkv_bias)
         self._folded: tuple[tuple[Any, ...], Tensor] | None = None
 
+    def train(self, mode: bool = True) -> Aaren:
+        """As every module's; what was remembered of the parameters is forgotten with the change of mode."""
+        self._folded = None
+        return super().train(mode)
+
     def fold_query(self) -> Float[Tensor, "d H"]:
         """U with U[:, h] = W_k,h^T (W_q q + b_q)_h / sqrt(D), so that scores = x @ U."""
         query = self.w_q(self.query).view(self.n_heads, 1, self.d_head)  # [H, 1, D]
@@ -102,15 +107,21 @@ class Aaren(Attention):
 
     def scores(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... H"]:
         """One number per token and head; a token's score depends on that token alone."""
+        if torch.is_grad_enabled():
+            self._folded = None  # an optimiser may step next, and a fused one changes parameters without a new version
         scores = x @ (self.fold_query() if torch.is_grad_enabled() else self._fold_once())
         if self.w_k.bias is not None and torch.is_grad_enabled():
             scores = scores + 0.0 * self.w_k.bias.sum()
         return scores
 
     def _fold_once(self) -> Float[Tensor, "d H"]:
-        """`fold_query`, remembered until a parameter it is made of changes: a stream's step needs it often."""
+        """`fold_query`, remembered until a parameter it is made of changes: a stream's step needs it often.
+
+        While training nothing is remembered: `_version` does not count the steps of a fused optimiser.
+        """
         made_of = [p for p in (self.query, self.w_q.weight, self.w_q.bias, self.w_k.weight) if p is not None]
-        if torch.compiler.is_compiling() or torch.is_autocast_enabled(made_of[0].device.type):
+        passing = torch.compiler.is_compiling() or torch.is_autocast_enabled(made_of[0].device.type)
+        if self.training or passing:
             return self.fold_query()
         key = tuple((p.data_ptr(), p._version, p.dtype) for p in made_of)
         if self._folded is None or self._folded[0] != key:
