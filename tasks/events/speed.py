@@ -67,7 +67,7 @@ def as_data(sequences: EventSequences) -> EventData:
 
 
 def train_rate(data: EventData, attention: str | type[Attention], *, bucketed: bool, share: float) -> dict[str, float]:
-    """CPU seconds of an epoch, from a `share` of its batches; events a CPU-second; how much of it the backbone takes."""
+    """CPU seconds of an epoch, from a `share` of its batches; events a CPU-second; the share spent in the backbone."""
     model = EventModel(n_marks=data.n_marks, statistics=data.statistics, attention=attention, **SIZES).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     rows = np.argsort(data.rows["train"])
