@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from aaren._typing import Bool, Float
 from aaren.cache import KeyValueCache
+from aaren.dropout import Dropout
 from aaren.ops import PrefixState, initial_prefix_state, prefix_attention, prefix_step
 from aaren.registry import register_attention
 
@@ -49,7 +50,7 @@ class Attention(nn.Module):
         self.d_model, self.n_heads, self.d_head = d_model, n_heads, d_model // n_heads
         self.w_v = nn.Linear(d_model, d_model, bias=qkv_bias)
         self.w_o = nn.Linear(d_model, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Float[Tensor, "B N d"], valid: Bool[Tensor, "B N"] | None = None, state: Any = None
@@ -92,41 +93,30 @@ class Aaren(Attention):
         self.query = nn.Parameter(torch.randn(d_model))  # the scale of a normalised token
         self.w_q = nn.Linear(d_model, d_model, bias=qkv_bias)
         self.w_k = nn.Linear(d_model, d_model, bias=qkv_bias)
-        self._folded: tuple[tuple[Any, ...], Tensor] | None = None
+        self._remembered: tuple[tuple[Any, ...], tuple[Tensor, Tensor | None]] | None = None
 
     def train(self, mode: bool = True) -> Aaren:
         """As every module's; what was remembered of the parameters is forgotten with the change of mode."""
-        self._folded = None
+        self._remembered = None
         return super().train(mode)
 
     def fold_query(self) -> Float[Tensor, "d H"]:
         """U with U[:, h] = W_k,h^T (W_q q + b_q)_h / sqrt(D), so that scores = x @ U."""
         query = self.w_q(self.query).view(self.n_heads, 1, self.d_head)  # [H, 1, D]
         keys = self.w_k.weight.view(self.n_heads, self.d_head, self.d_model)  # [H, D, d]
-        return (query @ keys).squeeze(1).T / math.sqrt(self.d_head)
+        folded = (query @ keys).squeeze(1).T / math.sqrt(self.d_head)
+        # What softmax cancels stays in the graph: b_k has a gradient, exactly zero, and DDP needs no special case.
+        return folded if self.w_k.bias is None else folded + 0.0 * self.w_k.bias.sum()
 
     def scores(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... H"]:
         """One number per token and head; a token's score depends on that token alone."""
-        if torch.is_grad_enabled():
-            self._folded = None  # an optimiser may step next, and a fused one changes parameters without a new version
-        scores = x @ (self.fold_query() if torch.is_grad_enabled() else self._fold_once())
-        if self.w_k.bias is not None and torch.is_grad_enabled():
-            scores = scores + 0.0 * self.w_k.bias.sum()
-        return scores
+        return x @ self.fold_query()
 
-    def _fold_once(self) -> Float[Tensor, "d H"]:
-        """`fold_query`, remembered until a parameter it is made of changes: a stream's step needs it often.
-
-        While training nothing is remembered: `_version` does not count the steps of a fused optimiser.
-        """
-        made_of = [p for p in (self.query, self.w_q.weight, self.w_q.bias, self.w_k.weight) if p is not None]
-        passing = torch.compiler.is_compiling() or torch.is_autocast_enabled(made_of[0].device.type)
-        if self.training or passing:
-            return self.fold_query()
-        key = tuple((p.data_ptr(), p._version, p.dtype) for p in made_of)
-        if self._folded is None or self._folded[0] != key:
-            self._folded = (key, self.fold_query())
-        return self._folded[1]
+    def project(self) -> tuple[Float[Tensor, "dH d"], Float[Tensor, " dH"] | None]:
+        """Weight and bias of the one linear map that gives a token's values and, below them, its scores."""
+        weight = torch.cat([self.w_v.weight, self.fold_query().T])
+        bias = self.w_v.bias
+        return weight, None if bias is None else torch.cat([bias, bias.new_zeros(self.n_heads)])
 
     def forward(
         self,
@@ -134,16 +124,34 @@ class Aaren(Attention):
         valid: Bool[Tensor, "B N"] | None = None,
         state: PrefixState | None = None,
     ) -> tuple[Float[Tensor, "B N d"], PrefixState]:
-        scores = self.scores(x).transpose(1, 2)  # [B, H, N]
-        heads, state = prefix_attention(scores, self.split_heads(self.w_v(x)), state=state, valid=valid)
+        self._remembered = None  # gradients may follow, and an optimiser's step after them
+        values, scores = F.linear(x, *self.project()).split([self.d_model, self.n_heads], -1)
+        heads, state = prefix_attention(scores.transpose(1, 2), self.split_heads(values), state=state, valid=valid)
         return self.merge_heads(heads), state
 
     def step(
         self, x_t: Float[Tensor, "B d"], state: PrefixState, valid_t: Bool[Tensor, " B"] | None = None
     ) -> tuple[Float[Tensor, "B d"], PrefixState]:
-        values = self.w_v(x_t).unflatten(-1, (self.n_heads, self.d_head))  # [B, H, D]
-        heads, state = prefix_step(self.scores(x_t), values, state, valid=valid_t)
+        values, scores = F.linear(x_t, *self._project_once()).split([self.d_model, self.n_heads], -1)
+        values = values.unflatten(-1, (self.n_heads, self.d_head))  # [B, H, D]
+        heads, state = prefix_step(scores, values, state, valid=valid_t)
         return self.w_o(self.dropout(heads.flatten(-2))), state
+
+    def _project_once(self) -> tuple[Tensor, Tensor | None]:
+        """`project`, remembered while a stream runs: in evaluation, without gradients, until a parameter changes.
+
+        Only a stream's step may remember: `_version` does not count the steps of a fused optimiser, and whatever
+        trains between two steps of a stream goes through `train` or `forward`.
+        """
+        made_of = [self.query, *self.w_q.parameters(), *self.w_v.parameters(), *self.w_k.parameters()]
+        forgetful = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if forgetful or torch.is_autocast_enabled(made_of[0].device.type):
+            self._remembered = None
+            return self.project()
+        key = tuple((p.data_ptr(), p._version, p.dtype) for p in made_of)
+        if self._remembered is None or self._remembered[0] != key:
+            self._remembered = (key, self.project())
+        return self._remembered[1]
 
     def initial_state(self, batch: int) -> PrefixState:
         return initial_prefix_state(batch, self.n_heads, self.d_head, device=self.query.device)

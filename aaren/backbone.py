@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aaren._typing import Bool, Float
 from aaren.attention import Attention
+from aaren.dropout import Dropout
 from aaren.registry import attention_class
 from aaren.state import State
 
@@ -59,7 +60,7 @@ class Block(nn.Module):
         self.norm_attention = nn.LayerNorm(d_model, eps=norm_eps)
         self.norm_mlp = nn.LayerNorm(d_model, eps=norm_eps)
         self.up, self.down = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
-        self.dropout, self.hidden_dropout = nn.Dropout(dropout), nn.Dropout(hidden_dropout)
+        self.dropout, self.hidden_dropout = Dropout(dropout), Dropout(hidden_dropout)
         self.activation, self.pre_norm, self.mask_output = activation, norm == "pre", mask_output
 
     def forward(

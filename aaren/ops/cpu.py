@@ -32,8 +32,7 @@ def _empty_like(values: Tensor) -> Tensor:
 
 
 @no_type_check
-@torch.library.custom_op("aaren::prefix_attention", mutates_args=(), device_types="cpu", schema=_FORWARD)
-def _forward(scores, values, valid, m, u, w, gated):
+def _forward_now(scores, values, valid, m, u, w, gated):
     """(outputs, m, u, w, top, gates): the gates are empty unless `gated`; `top` is the token whose score is m."""
     from aaren.ops import fused
 
@@ -47,6 +46,11 @@ def _forward(scores, values, valid, m, u, w, gated):
     return (out, *(torch.from_numpy(array) for array in state.arrays), gates)
 
 
+_forward = torch.library.custom_op(
+    "aaren::prefix_attention", _forward_now, mutates_args=(), device_types="cpu", schema=_FORWARD
+)
+
+
 @no_type_check
 @_forward.register_fake
 def _(scores, values, valid, m, u, w, gated):
@@ -58,8 +62,7 @@ def _(scores, values, valid, m, u, w, gated):
 
 
 @no_type_check
-@torch.library.custom_op("aaren::prefix_attention_backward", mutates_args=(), device_types="cpu", schema=_BACKWARD)
-def _backward(values, valid, out, gates, u, w, top, u_start, w_start, d_out, d_m, d_u, d_w):
+def _backward_now(values, valid, out, gates, u, w, top, u_start, w_start, d_out, d_m, d_u, d_w):
     """Gradients of scores, values and, if there was one, of the first state; None stands for a gradient of 0."""
     from aaren.ops import fused
 
@@ -88,6 +91,11 @@ def _backward(values, valid, out, gates, u, w, top, u_start, w_start, d_out, d_m
     return d_scores, d_values, d_m_start, d_u_start, d_w_start
 
 
+_backward = torch.library.custom_op(
+    "aaren::prefix_attention_backward", _backward_now, mutates_args=(), device_types="cpu", schema=_BACKWARD
+)
+
+
 @no_type_check
 @_backward.register_fake
 def _(values, valid, out, gates, u, w, top, u_start, w_start, d_out, d_m, d_u, d_w):
@@ -105,8 +113,8 @@ def _keep(ctx: Any, inputs: tuple, output: tuple) -> None:
 
 
 @no_type_check
-def _differentiate(ctx: Any, d_out, d_m, d_u, d_w, _d_top, _d_gates) -> tuple:
-    d_scores, d_values, *d_state = _backward(*ctx.saved_tensors, d_out, d_m, d_u, d_w)
+def _differentiate(ctx: Any, d_out, d_m, d_u, d_w, _d_top, _d_gates, differentiate=_backward) -> tuple:
+    d_scores, d_values, *d_state = differentiate(*ctx.saved_tensors, d_out, d_m, d_u, d_w)
     return d_scores, d_values, None, *(d_state if ctx.has_state else (None, None, None)), None
 
 
@@ -120,6 +128,25 @@ def _differentiate_twice(ctx: Any, *_: Any) -> None:
 
 _forward.register_autograd(_differentiate, setup_context=_keep)
 _backward.register_autograd(_differentiate_twice, setup_context=lambda ctx, inputs, output: None)
+
+
+class _Direct(torch.autograd.Function):
+    """The same operator without torch's dispatcher, whose Python costs as much as a small call's kernel."""
+
+    @staticmethod
+    @no_type_check
+    def forward(ctx, *inputs):
+        output = _forward_now(*inputs, True)
+        ctx.mark_non_differentiable(output[4], output[5])
+        _keep(ctx, (*inputs, True), output)
+        return output
+
+    @staticmethod
+    @no_type_check
+    def backward(ctx, *gradients):
+        if torch.is_grad_enabled():  # somebody wants to go on differentiating: the operator says what can
+            return _differentiate(ctx, *gradients)[:-1]
+        return _differentiate(ctx, *gradients, differentiate=_backward_now)[:-1]
 
 
 @functools.cache
@@ -146,5 +173,11 @@ def fused_cpu(
         scores, values = scores.float(), values.float()
     before = (None, None, None) if state is None else tuple(state)
     gated = torch.is_grad_enabled() and any(t.requires_grad for t in (scores, values, *before) if t is not None)
-    out, m, u, w, _, _ = _forward(scores, values, valid, *before, gated)
+    plain = type(values) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+    if not plain:
+        out, m, u, w, _, _ = _forward(scores, values, valid, *before, gated)
+    elif gated:
+        out, m, u, w, _, _ = _Direct.apply(scores, values, valid, *before)
+    else:
+        out, m, u, w, _, _ = _forward_now(scores, values, valid, *before, False)
     return out.to(dtype), PrefixState(m, u, w)

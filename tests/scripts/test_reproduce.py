@@ -26,7 +26,14 @@ LONGER = "logger=none task.budget.max_steps=240 task.budget.eval_every=8"
 def start(runs: Path, *arguments: str, **options) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "scripts" / "reproduce.py"), "--profile", "smoke", "--runs", str(runs)]
     command += ["--dataset", "JapaneseVowels", "--jobs", "1", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_ctrl_c, **options
+    )
+
+
+def heed_ctrl_c() -> None:
+    """A shell's background jobs ignore SIGINT, and so would their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run(runs: Path, *arguments: str) -> tuple[int, str]:

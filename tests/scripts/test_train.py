@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,9 @@ def test_ctrl_c_leaves_a_record_and_the_same_command_goes_on(tmp_path):
     arguments = ["dataset=JapaneseVowels", "task.budget.max_steps=150", "task.budget.eval_every=10"]
     arguments += [f"runs_dir={tmp_path}", *QUIET]
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs ignore SIGINT, and so would their children.
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.02)
