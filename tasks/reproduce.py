@@ -28,7 +28,7 @@ from tasks.suite.layout import FAMILY_OF
 from tasks.suite.plan import Job, Plan
 
 REPRODUCER = "AAREN_REPRODUCER"  # a job whose reproducer is gone stops by itself (tasks.progress)
-WORK = ".multirun"
+WORK, LOG = ".multirun", "reproduce.log"
 
 
 def announce(plan: Plan, coverage: Mapping[str, Coverage], console: Console, workers: int) -> None:
@@ -87,6 +87,8 @@ def run_plan(
             console.print(f"The multirun died; {len(left)} jobs are left and launched once more.")
         started = time.time()
         code = _multirun(left, train=train, runs=runs, workers=workers, extra=extra, console=console)
+        if code and not _finished(runs, wanted, started):
+            console.print(_last_words(runs / WORK / LOG), style="red", markup=False, highlight=False, soft_wrap=True)
         buried = locks.bury(runs, signal.Signals(-code).name if code < 0 else None)
         for run in buried:
             console.print(f"  died: {run} (recorded as failed; the next run resumes it)")
@@ -105,7 +107,7 @@ def _multirun(
         command += [f"hydra.launcher.pre_dispatch={workers}"]
     command += extra
     started = time.time()
-    with (runs / WORK / "reproduce.log").open("ab") as log:
+    with (runs / WORK / LOG).open("ab") as log:
         process = subprocess.Popen(
             command,
             stdout=log,
@@ -156,6 +158,12 @@ def _watch(
             if ended:
                 return
             time.sleep(0.5)
+
+
+def _last_words(log: Path) -> str:
+    """The last line of a log: a multirun that ended before its first job said why there."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "the multirun ended without a word"
 
 
 def _time_left(jobs: Mapping[str, Job], seen: set[str], started: float) -> str:

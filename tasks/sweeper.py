@@ -116,12 +116,13 @@ def check_model(overrides: Sequence[str], conf: Path) -> None:
         return  # Hydra names it with the list of choices
     if _yaml(conf / "model" / f"{model}.yaml").get("attention") is not None:
         return
-    wiring = _yaml(conf / "dataset" / f"{dataset}.yaml")["defaults"]
-    family = next(value for part in wiring if isinstance(part, dict) for value in part.values())
-    has = _yaml(conf / "task" / f"{family}.yaml")["trivial_models"]
+    own = _yaml(conf / "dataset" / f"{dataset}.yaml")
+    family = next(value for part in own["defaults"] if isinstance(part, dict) for value in part.values())
+    # A set of a known process has rules that its family at large has not.
+    has = own.get("task", {}).get("trivial_models") or _yaml(conf / "task" / f"{family}.yaml")["trivial_models"]
     if model not in has:
         raise ConfigError(
-            "model", model, f"dataset={dataset} is {family}, whose models without training are {', '.join(has)}"
+            "model", model, f"dataset={dataset} is {family}; its models without training are {', '.join(has)}"
         )
 
 

@@ -17,6 +17,7 @@ from tasks.errors import ConfigError, UnknownDataset
 from tasks.requests import Wanted, requests
 from tasks.suite import records
 from tasks.suite.plan import plan
+from tasks.sweeper import check_model
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -147,6 +148,8 @@ def test_a_full_plan_has_every_dataset_and_refuses_what_is_not_there(monkeypatch
     pair = [job for job in planned.jobs if job.model in ("aaren", "transformer")]
     assert len(pair) == 2 * 5 * len(options(CONF, "dataset"))
     assert {job.dataset for job in planned.todo} >= {"JapaneseVowels", "extra/us-temperatures", "known/seasonal"}
+    for job in planned.jobs:
+        check_model(job.overrides, CONF)  # the sweep must take every job that was planned
     with pytest.raises(UnknownDataset, match="did you mean ETTh1"):
         requests(Wanted(datasets=("ETTh11",)), CONF)
     with pytest.raises(ConfigError, match="no such family"):

@@ -64,6 +64,7 @@ def test_every_option_of_the_shipped_configs_is_known_to_the_check():
 def test_a_sweep_refuses_a_model_its_family_lacks_before_it_starts():
     check_model(["dataset=ETTh1", "model=repeat_last"], CONF)
     check_model(["dataset=JapaneseVowels", "model=aaren"], CONF)
+    check_model(["dataset=Sin", "model=truth"], CONF)
     with pytest.raises(ConfigError, match="JapaneseVowels is classification"):
         check_model(["dataset=JapaneseVowels", "model=repeat_last"], CONF)
 
