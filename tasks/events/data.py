@@ -10,7 +10,7 @@ import numpy as np
 
 from tasks.batches import TaskData
 from tasks.data import Resolved
-from tasks.errors import ConfigError
+from tasks.errors import ConfigError, DatasetError
 from tasks.events.batch import EventBatch, make_batch, origins
 from tasks.events.processes import Process
 from tasks.events.readers import check_facts, read_npz, read_parquet
@@ -108,7 +108,7 @@ class EventData(TaskData):
         for option, known in (("split", SPLIT_RULES), ("ties", TIE_RULES), ("origin", ORIGINS)):
             if options[option] not in known:
                 raise ConfigError(f"task.data.{option}", options[option], f"choose one of {', '.join(known)}")
-        if options["unit"] not in SECONDS and options["unit"] != sequences.unit:
+        if options["unit"] != sequences.unit and not {options["unit"], sequences.unit} <= SECONDS.keys():
             raise ConfigError("task.data.unit", options["unit"], f"choose one of {', '.join(SECONDS)}")
         if options["max_tokens"] < 1:
             raise ConfigError("task.data.max_tokens", options["max_tokens"], "a batch holds at least one token")
@@ -134,6 +134,10 @@ class EventData(TaskData):
         self.origin = {name: origins(part, options["origin"]) for name, part in self.splits.items()}
         self.sizes = {name: part.n_sequences for name, part in self.splits.items()}
         self.statistics: GapStatistics = gap_statistics(self.splits["train"], source)
+        for name in ("val", "test"):
+            if self.splits[name].lengths.max() < 2:
+                reason = f"every {name} sequence has a single event: there is none to predict"
+                raise DatasetError(source, reason, "supply longer sequences, or another task.data.split")
         self.windowed = bool(np.isfinite(sequences.window_end).any())
 
     def batch(self, split: str, indices: np.ndarray) -> EventBatch:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import mmap
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +13,25 @@ import pandas as pd
 
 from tasks.errors import DatasetError
 from tasks.events.sequences import EventSequences, from_lists, validate
-from tasks.files import read_text
+from tasks.files import foreign_kind, read_text
 
+NOT_NUMBERS = re.compile(r"[^0-9eE+. \t-]")
+STAMP = "[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9]"
 VAL_SHARE = 0.1  # of the published train rows, the last: 4777/530 of StackOverflow, 527/58 of MIMIC
 
 
 def read_number_lines(path: Path) -> list[np.ndarray]:
     """One sequence a line, numbers between blanks. Raises DatasetError with the line."""
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), start=1):
+        fix = "one sequence a line, decimal numbers between blanks"
+        odd = NOT_NUMBERS.search(line.removesuffix("\r"))  # also what Python takes for numbers: 1_0, nan, other digits
+        if odd:
+            raise DatasetError(path, f"line {number} has {odd[0]!r}", fix)
         try:
             rows.append(np.array(line.split(), dtype=np.float64))
         except ValueError as error:
-            raise DatasetError(path, f"line {number}: {error}", "one sequence a line, numbers only") from error
+            raise DatasetError(path, f"line {number}: {error}", fix) from error
         if not len(rows[-1]):
             raise DatasetError(path, f"line {number} is empty", "remove sequences without events")
     return rows
@@ -33,17 +42,20 @@ def read_rmtpp(folder: Path, fold: int, *, n_marks: int, unit: str, start: float
     times: list[np.ndarray] = []
     marks: list[np.ndarray] = []
     counts = []
+    window = (0.0, end) if np.isfinite(end) else None
     for part in ("train", "test"):
         t, m = (read_number_lines(folder / f"{kind}-{fold}-{part}.txt") for kind in ("time", "event"))
         if [len(row) for row in t] != [len(row) for row in m]:
             path = folder / f"event-{fold}-{part}.txt"
             raise DatasetError(path, "does not have one mark for each time of its time file", "use both of one release")
-        times += [row - start for row in t]
-        marks += [row - 1 for row in m]
+        t, m = [row - start for row in t], [row - 1 for row in m]
+        # checked by part, so that a fault is named by its own file and row (mark 0 is the published mark 1)
+        from_lists(t, m, path=folder / f"time-{fold}-{part}.txt", n_marks=n_marks, unit=unit, window=window)
+        times += t
+        marks += m
         counts.append(len(t))
     split = np.repeat([0, 2], counts)
     split[counts[0] - int(VAL_SHARE * counts[0]) : counts[0]] = 1
-    window = (0.0, end) if np.isfinite(end) else None
     return from_lists(times, marks, path=folder, n_marks=n_marks, unit=unit, window=window, split=split)
 
 
@@ -52,7 +64,12 @@ def read_jodie(path: Path, *, by_item: bool, n_marks: int, end: float) -> EventS
 
     Unequal rows are the file's own: the header names one features column where rows hold many.
     """
-    frame = _read_csv(path, columns=[0, 1, 2], header=None, skiprows=1, names=["user", "item", "time"])
+    header = [str(name).strip().lower() for name in _read_csv(path, nrows=0).columns][:3]
+    if header != ["user_id", "item_id", "timestamp"]:
+        fix = "the first three columns must be user_id, item_id, timestamp"
+        raise DatasetError(path, f"columns are {', '.join(header)}, ...", fix)
+    options: dict[str, Any] = {"header": None, "skiprows": 1, "quoting": csv.QUOTE_NONE}
+    frame = _read_csv(path, columns=[0, 1, 2], names=["user", "item", "time"], **options)
     who, what = ("item", "user") if by_item else ("user", "item")
     frame = frame.sort_values([who, "time"], kind="stable")
     return _grouped(frame[who], frame["time"], frame[what], path, n_marks, "seconds", grid=1.0, window=(0.0, end))
@@ -65,9 +82,9 @@ def read_foil(path: Path, *, shortest: int = 100, longest: int = 500) -> EventSe
     window end.
     """
     wanted = ["Dispatching_base_num", "Pickup_date", "locationID"]
-    frame = _read_csv(path, columns=wanted)
+    frame = _read_csv(path, columns=wanted, dtype=str)
     hours = _hours(frame["Pickup_date"], path, "2015-01-01")
-    key = frame["Dispatching_base_num"].astype(str) + "|" + frame["locationID"].astype(str)
+    key = frame["Dispatching_base_num"].str.strip() + "|" + frame["locationID"].str.strip()
     table: Any = pd.DataFrame({"key": key, "hours": hours}).drop_duplicates().sort_values(["key", "hours"])
     size = table.groupby("key")["hours"].transform("size")
     table = table[size >= shortest]
@@ -89,18 +106,18 @@ def read_tlc(path: Path) -> EventSequences:
     header = list(_read_csv(path, nrows=0).columns)
     names = {name.strip().lower(): name for name in header}
     if "medallion" in names and "pickup_datetime" in names:
-        frame = _read_csv(path, columns=[names["medallion"], names["pickup_datetime"]])
+        frame = _read_csv(path, columns=[names["medallion"], names["pickup_datetime"]], dtype=str)
         hours = _hours(frame[names["pickup_datetime"]], path, None)
-        key, window = frame[names["medallion"]].astype(str), None
+        key, window = frame[names["medallion"]].str.strip(), None
     else:
         when = names.get("tpep_pickup_datetime") or names.get("lpep_pickup_datetime")
         if when is None or "pulocationid" not in names:
             fix = "use a TLC file with medallion and pickup_datetime, or PULocationID and tpep_pickup_datetime"
             raise DatasetError(path, f"columns are {', '.join(header)}", fix)
-        frame = _read_csv(path, columns=[names["pulocationid"], when])
+        frame = _read_csv(path, columns=[names["pulocationid"], when], dtype=str)
         stamps = _stamps(frame[when], path)
         hours = ((stamps - stamps.dt.normalize()) / pd.Timedelta(hours=1)).to_numpy()
-        key = frame[names["pulocationid"]].astype(str) + "|" + stamps.dt.date.astype(str)
+        key = frame[names["pulocationid"]].str.strip() + "|" + stamps.dt.date.astype(str)
         window = (0.0, 24.0)
     table: Any = pd.DataFrame({"key": key, "hours": hours}).drop_duplicates().sort_values(["key", "hours"])
     return _grouped(table["key"], table["hours"], None, path, 1, "hours", grid=1 / 3600, window=window)
@@ -118,8 +135,6 @@ def _grouped(
     window: tuple[float, float] | None,
 ) -> EventSequences:
     """Sequences of rows that are sorted by key and time."""
-    if not len(key):
-        raise DatasetError(path, "holds no event", "use the published csv, whole")
     codes = pd.factorize(key)[0]
     offsets = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes)).astype(np.int64)
     n = len(offsets) - 1
@@ -139,13 +154,23 @@ def _grouped(
 
 
 def _read_csv(path: Path, columns: Any = None, **options: Any) -> Any:
+    """The wanted columns, every cell filled. What a row has beyond them is not looked at (published rows differ)."""
     fix = "use the published csv, whole and unpacked"
+    options = {"skipinitialspace": True, "compression": None, "float_precision": "round_trip"} | options
     try:
-        frame = pd.read_csv(path, usecols=columns, skipinitialspace=True, **options)
-    except (OSError, ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        kind = foreign_kind(path)
+        if kind:
+            raise DatasetError(path, f"holds {kind}", fix)
+        frame = pd.read_csv(path, usecols=columns, **options)
+    except (OSError, ValueError, OverflowError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DatasetError(path, f"cannot be read as csv ({str(error).splitlines()[0][:150]})", fix) from error
-    if frame.empty:
+    if "nrows" in options:
         return frame
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if (place := content.find(b"\0")) >= 0:  # pandas takes the byte for the end of a cell and drops the rest
+            raise DatasetError(path, f"byte {place} is zero: this is no text", fix)
+    if frame.empty:
+        raise DatasetError(path, "holds no event", fix)
     if frame.isna().any(axis=None):
         row = int(np.flatnonzero(frame.isna().any(axis=1))[0])
         raise DatasetError(path, f"data row {row + 1} has an empty cell", fix)
@@ -155,14 +180,22 @@ def _read_csv(path: Path, columns: Any = None, **options: Any) -> Any:
             bad: Any = pd.Series(pd.to_numeric(frame[name], errors="coerce")).isna()
             row = int(np.flatnonzero(bad)[0]) if bad.any() else 0
             raise DatasetError(path, f"data row {row + 1}: {name} is {frame[name].iloc[row]!r}, no number", fix)
+        whole = np.isfinite(frame[name]) & (name == "time" or frame[name] % 1 == 0)
+        if not whole.all():
+            row = int(np.flatnonzero(~whole)[0])
+            raise DatasetError(path, f"data row {row + 1}: {name} is {frame[name].iloc[row]}", fix)
     return frame
 
 
 def _stamps(column: Any, path: Path) -> Any:
-    stamps: Any = pd.to_datetime(column, errors="coerce")
-    if stamps.isna().any():
-        row = int(np.flatnonzero(stamps.isna())[0])
-        raise DatasetError(path, f"data row {row + 1}: {column.iloc[row]!r} is no date", "use the published csv")
+    """Timestamps of the published form only: a guessed format may take the month for the day."""
+    column = column.str.strip()
+    stamps: Any = pd.to_datetime(column, format="%Y-%m-%d %H:%M:%S", errors="coerce")
+    bad = stamps.isna() | ~column.str.fullmatch(STAMP)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        fix = "use the published csv, its times as 2015-01-31 23:59:59"
+        raise DatasetError(path, f"data row {row + 1}: {column.iloc[row]!r} is no date", fix)
     return stamps
 
 

@@ -6,6 +6,7 @@ Every reader gives `EventSequences`, checked, or raises DatasetError with file, 
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,8 +16,23 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import DatasetError
-from tasks.events.sequences import SECONDS, SPLITS, EventSequences, validate
+from tasks.events.sequences import NUMBERS, SECONDS, SPLITS, EventSequences, refuse_coarse_floats, validate
 
+# What numpy, zipfile and the parser of npy headers raise for damaged bytes.
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 COLUMNS = ("sequence", "time", "mark", "split")
 FETCH_AGAIN = "fetch or convert the file again"
 
@@ -28,12 +44,16 @@ def read_parquet(path: Path) -> EventSequences:
 
     try:
         table = pq.read_table(path)
+        names = table.column_names
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DatasetError(path, f"is no readable parquet file ({_short(error)})", FETCH_AGAIN) from error
-    missing = [name for name in COLUMNS if name not in table.column_names]
+    missing = [name for name in COLUMNS if name not in names]
     if missing:
-        reason = f"has no column {', '.join(missing)}; it has {', '.join(table.column_names)}"
+        reason = f"has no column {', '.join(missing)}; it has {', '.join(names)}"
         raise DatasetError(path, reason, "use the columns sequence, time, mark, split")
+    twice = [name for name in COLUMNS if names.count(name) > 1]
+    if twice:
+        raise DatasetError(path, f"has the column {twice[0]} more than once", "keep one column of each name")
     if any(table[name].null_count for name in COLUMNS):
         raise DatasetError(path, "has empty cells", "fill or remove the rows without time, mark or split")
     try:
@@ -47,6 +67,11 @@ def read_parquet(path: Path) -> EventSequences:
         raise DatasetError(path, f"metadata or columns cannot be used ({_short(error)})", FETCH_AGAIN) from error
     if unit not in SECONDS:
         raise DatasetError(path, f"unknown unit {unit!r}", f"use one of {', '.join(SECONDS)}")
+    for name, kinds in (("sequence", "iu"), ("time", NUMBERS), ("mark", NUMBERS), ("split", "O")):
+        if columns[name].dtype.kind not in kinds or (name == "split" and not _holds_text(table[name].type)):
+            wanted = "text" if name == "split" else "numbers"
+            raise DatasetError(path, f"column {name} holds {table[name].type}", f"store {wanted} in it")
+    refuse_coarse_floats(time, path, "column time")
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     if not np.array_equal(number[starts], np.arange(len(starts))):
         raise DatasetError(path, "sequences are not numbered 0, 1, 2, ... in contiguous rows", "sort by sequence, time")
@@ -56,6 +81,8 @@ def read_parquet(path: Path) -> EventSequences:
     if (np.repeat(label, np.diff(np.append(starts, len(number)))) != columns["split"]).any():
         raise DatasetError(path, "a sequence lies in two splits", "give every row of a sequence the same split")
     codes = {name: code for code, name in enumerate(SPLITS)} | {"all": -1}
+    if capped.ndim != 1 or not ((capped >= 0) & (capped < len(starts))).all():
+        raise DatasetError(path, "metadata capped_sequences names sequences that are not there", FETCH_AGAIN)
     window_end = np.full(len(starts), window[1])
     window_end[capped] = np.nan
     sequences = EventSequences(
@@ -77,13 +104,21 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         sequences = EventSequences.from_arrays(arrays)
+        for name in ("times", "marks", "offsets", "window_start", "window_end", "split"):
+            if arrays[name].ndim != 1 or arrays[name].dtype.kind not in ("iu" if name == "offsets" else NUMBERS):
+                raise ValueError(f"{name} is no list of numbers")
+        refuse_coarse_floats(sequences.times, path, "times")
         ordered = sequences.offsets[0] == 0 and (np.diff(sequences.offsets) >= 0).all()
         if not (ordered and sequences.offsets[-1] == len(sequences.times) == len(sequences.marks)):
             raise ValueError("offsets do not fit the events")
         sizes = {len(a) for a in (sequences.window_start, sequences.window_end, sequences.split)}
         if sizes != {sequences.n_sequences}:
             raise ValueError("windows or splits do not fit the sequences")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        folds = arrays.get("folds", np.zeros((1, sequences.n_sequences), np.int8))
+        known = folds.dtype == np.int8 and np.isin(folds, range(len(SPLITS))).all()
+        if not (known and folds.ndim == 2 and folds.shape[1] == sequences.n_sequences and len(folds)):
+            raise ValueError("folds do not fit the sequences")
+    except DAMAGE as error:
         fix = "make it with: python scripts/data.py import"
         raise DatasetError(path, f"is no event file of ours ({_short(error)})", fix) from error
     checked = validate(sequences, path).to_arrays()
@@ -110,6 +145,12 @@ def check_facts(sequences: EventSequences, shape: Mapping[str, int], facts: Mapp
         if name in found and not np.isclose(found[name], value, rtol=1e-7, atol=1e-6):
             fix = "use the published file, or name yours by another variant"
             raise DatasetError(path, f"{name} is {found[name]:.10g}, published {value:.10g}", fix)
+
+
+def _holds_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
 
 
 def _short(error: Exception) -> str:

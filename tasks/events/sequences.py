@@ -15,6 +15,7 @@ import numpy as np
 from tasks.errors import DatasetError
 
 SPLITS = ("train", "val", "test")
+NUMBERS = "iuf"  # the kinds of dtype that hold numbers
 SECONDS = {"seconds": 1.0, "10^6 s": 1e6, "hours": 3600.0, "days": 86400.0, "weeks": 604800.0, "years": 31449600.0}
 """Seconds in a unit; a year is 52 weeks, as in the MIMIC set whose gaps are whole 52nds of a year."""
 
@@ -121,6 +122,10 @@ def from_lists(
     split: np.ndarray | None = None,
 ) -> EventSequences:
     """Build and validate from one array a sequence. `path` names the source in error messages."""
+    for what, rows in (("times", times), ("marks", marks or [])):
+        for s, row in enumerate(map(np.asarray, rows)):
+            if row.ndim != 1 or row.dtype.kind not in NUMBERS:
+                raise DatasetError(path, f"sequence {s}: {what} are no list of numbers", "supply plain numbers")
     lengths = np.array([len(t) for t in times], dtype=np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     for s, t in enumerate(times):
@@ -152,8 +157,9 @@ def from_lists(
 
 def refuse_coarse_floats(times: np.ndarray, path: Path | str, where: str) -> None:
     """float32 cannot hold Unix seconds: neighbouring numbers there are 128 s apart."""
-    if times.dtype.kind == "f" and times.dtype.itemsize < 8 and len(times):
-        largest = float(np.nanmax(np.abs(times)))
+    finite = times[np.isfinite(times)]  # `validate` names the others
+    if times.dtype.kind == "f" and times.dtype.itemsize < 8 and len(finite):
+        largest = float(np.abs(finite).max())
         if np.spacing(times.dtype.type(largest)) > 1e-3 and largest > 1e6:
             step = float(np.spacing(times.dtype.type(largest)))
             raise DatasetError(
@@ -167,9 +173,13 @@ def validate(sequences: EventSequences, path: Path | str) -> EventSequences:
     """Check what every later step relies on; repeated times are allowed here and settled by `resolve_ties`.
 
     Raises DatasetError naming sequence and event: an empty sequence, a non-finite or decreasing time, a mark that is
-    no integer or outside 0 .. n_marks-1, an event outside its window.
+    no integer or outside 0 .. n_marks-1, an event outside its window, an infinite window.
     """
     lengths, times, row = sequences.lengths, sequences.times, sequences.row
+    marks = np.asarray(sequences.marks)
+    if times.dtype != np.float64 or marks.dtype.kind not in NUMBERS:
+        reason = f"times are {times.dtype} and marks {marks.dtype}, not float64 and integers"
+        raise DatasetError(path, reason, "store numbers, times in double precision")
 
     def event(i: int) -> str:
         s = int(row[i])
@@ -187,24 +197,26 @@ def validate(sequences: EventSequences, path: Path | str) -> EventSequences:
     if (gaps < 0).any():
         i = int(np.flatnonzero(gaps < 0)[0])
         raise DatasetError(path, f"{event(i)}: time {times[i]:.10g} comes before {times[i - 1]:.10g}", "sort by time")
-    marks = np.asarray(sequences.marks)
     if marks.dtype.kind == "f" and not (np.isfinite(marks) & (marks == np.round(marks))).all():
         i = int(np.flatnonzero(~(np.isfinite(marks) & (marks == np.round(marks))))[0])
         raise DatasetError(path, f"{event(i)}: mark {marks[i]} is no integer", "number the marks 0, 1, 2, ...")
-    marks = marks.astype(np.int64)
     outside = (marks < 0) | (marks >= sequences.n_marks)
     if outside.any():
         i = int(np.flatnonzero(outside)[0])
         raise DatasetError(
             path,
-            f"{event(i)}: mark {marks[i]} outside the declared 0 to {sequences.n_marks - 1}",
+            f"{event(i)}: mark {marks[i]:.10g} outside the declared 0 to {sequences.n_marks - 1}",
             "declare the whole vocabulary (marks are counted from 0), test marks included",
         )
+    for name, bound in (("start", sequences.window_start), ("end", sequences.window_end)):
+        if np.isinf(bound).any():
+            s = int(np.flatnonzero(np.isinf(bound))[0])
+            raise DatasetError(path, f"sequence {s}: its window's {name} is infinite", "leave unknown windows out")
     if (sequences.window_end[row] < times).any() or (sequences.window_start[row] > times).any():
         i = int(np.flatnonzero((sequences.window_end[row] < times) | (sequences.window_start[row] > times))[0])
         window = f"[{sequences.window_start[row[i]]:.10g}, {sequences.window_end[row[i]]:.10g}]"
         raise DatasetError(path, f"{event(i)}: time {times[i]:.10g} outside its window {window}", "correct the window")
-    return replace(sequences, marks=marks)
+    return replace(sequences, marks=marks.astype(np.int64))
 
 
 def resolve_ties(sequences: EventSequences, rule: str, seed: int, path: Path | str) -> EventSequences:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import DatasetError
+from tasks.events.readers import DAMAGE
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _ALLOWED = {
@@ -33,8 +35,16 @@ class _Plain(pickle.Unpickler):
         return super().find_class(module, name)
 
 
+def _refuse_memo_bombs(content: bytes) -> None:
+    """The unpickler fills its memo up to the index that a pickle names: one altered byte could ask for 64 GB."""
+    for opcode, index, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(index or 0) > len(content):
+            raise pickle.UnpicklingError(f"memo index {index} in a pickle of {len(content)} bytes")
+
+
 def _decode(content: bytes, path: Path) -> Any:
     try:
+        _refuse_memo_bombs(content)
         return _Plain(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # a damaged pickle raises whatever its opcodes stumble over
         raise DatasetError(path, f"refused as a pickle ({type(error).__name__}: {error})", _FIX) from error
@@ -57,7 +67,7 @@ def read_object_npz(path: Path) -> dict[str, Any]:
             for member in archive.namelist():
                 with archive.open(member) as stream:
                     arrays[member.removesuffix(".npy")] = _read_npy(io.BytesIO(stream.read()), path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise DatasetError(path, f"is no readable npz ({type(error).__name__}: {error})", _FIX) from error
     return arrays
 
