@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -86,5 +88,46 @@ def make_model():
         statistics = statistics or GapStatistics(0.5, 1.2, 1.6)
         settings = {"gap_input": True} | SIZES | changes
         return EventModel(n_marks=n_marks, statistics=statistics, attention=attention, **settings).eval()
+
+    return make
+
+
+@pytest.fixture
+def damaged():
+    """What happens to files: cut at places, single bits flipped, and random edits of 1 to 3 bytes."""
+
+    def make(
+        whole: bytes, *, cuts: int = 100, flips: int = 300, edits: int = 0, alphabet: bytes = b"", seed: int = 0
+    ) -> Iterator[tuple[str, bytes]]:
+        rng = np.random.default_rng([16, seed])
+        for size in rng.choice(len(whole), min(cuts, len(whole)), replace=False):
+            yield f"cut at {size}", whole[:size]
+        for bit in rng.choice(8 * len(whole), min(flips, 8 * len(whole)), replace=False):
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            yield f"bit {bit}", bytes(flipped)
+        for edit in range(edits):
+            content = bytearray(whole)
+            for _ in range(rng.integers(1, 4)):
+                place, byte = int(rng.integers(len(content))), alphabet[rng.integers(len(alphabet))]
+                match int(rng.integers(3)):
+                    case 0:
+                        content[place] = byte
+                    case 1:
+                        content.insert(place, byte)
+                    case _:
+                        del content[place]
+            yield f"edit {edit}", bytes(content)
+
+    return make
+
+
+@pytest.fixture
+def foreign():
+    """What stands in place of data: nothing, a server's page, an archive of the data."""
+
+    def make(whole: bytes) -> dict[str, bytes]:
+        page = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
+        return {"empty": b"", "page": page, "long page": page.ljust(len(whole)), "gzip": gzip.compress(whole)}
 
     return make
