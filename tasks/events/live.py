@@ -21,7 +21,7 @@ RECENT = 500  # transforms that the sliding calibration looks at
 
 
 def train_quickly(process: Process, *, attention: str, steps: int, seed: int = 0) -> EventForecaster:
-    """A small model after `steps` optimiser steps on fresh sequences of the process; about 10 ms a step on a busy core."""
+    """A small model after `steps` optimiser steps on fresh sequences of the process; some 10 ms a step."""
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 0])
     sequences = as_sequences(process.simulate(200, rng), process)
