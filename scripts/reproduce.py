@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 ROOT = Path(__file__).resolve().parent.parent
+WIDE = 200  # columns where there is no terminal to ask: a log or a file
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
 
@@ -43,7 +45,7 @@ def main(
     from tasks.suite.records import read_all
     from tasks.suite.terminal import print_tables
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
     runs, workers = runs.absolute(), jobs or len(os.sched_getaffinity(0))
     given = overrides.split()
     runtime = [part for part in given if re.split("[./=]", part)[0] in RUNTIME_KEYS]

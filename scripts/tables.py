@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,8 @@ def main(
     """One set of tables for each profile and protocol in the records; the exit code is 1 if a record was unusable."""
     if records is not None and (runs or gather is not None):
         raise typer.BadParameter("--records reads gathered records: it goes with neither --runs nor --gather")
+    from rich.console import Console
+
     from tasks.suite.rebuild import rebuild
     from tasks.suite.terminal import print_tables
 
@@ -34,7 +37,8 @@ def main(
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(2) from error
     if show:
-        print_tables(rebuilt.tables)
+        # Where there is no terminal to ask, as wide as a log may be.
+        print_tables(rebuilt.tables, Console(width=None if sys.stdout.isatty() else 200))
     typer.echo(f"{len(rebuilt.files)} files in {out or (records or folders[0]) / 'tables'}")
     for problem in rebuilt.problems:
         typer.secho(f"left out: {problem}", fg="yellow", err=True)

@@ -1,0 +1,48 @@
+"""The committed tables are what the committed records say, byte for byte, and the README quotes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tasks.suite.rebuild import rebuild
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "results" / "measured"
+README = (ROOT / "README.md").read_text()
+
+
+def test_tables_rebuild_to_the_same_bytes(tmp_path):
+    rebuilt = rebuild([], tmp_path, gathered=MEASURED)
+    assert not rebuilt.problems
+    fresh = {path.relative_to(tmp_path): path.read_bytes() for path in rebuilt.files}
+    committed = {p.relative_to(MEASURED / "tables"): p.read_bytes() for p in (MEASURED / "tables").rglob("*.*")}
+    assert fresh.keys() == committed.keys()
+    for name, content in fresh.items():
+        assert content == committed[name], name
+
+
+def test_records_come_from_a_clean_commit():
+    records = pd.read_csv(MEASURED / "records.csv", dtype=str, keep_default_na=False)
+    assert len(records) >= 100
+    assert not records.astype(str).apply(lambda column: column.str.contains("/home/|/root/|/tmp/")).to_numpy().any()
+    for text in records["git"]:
+        assert json.loads(text)["dirty"] is False
+
+
+@pytest.mark.parametrize(
+    ("table", "metric", "digits"),
+    [("table3_forecasting", "MSE", 3), ("table4_classification", "accuracy, %", 1)],
+)
+def test_the_readme_quotes_the_measured_numbers(table, metric, digits):
+    cells = pd.read_csv(MEASURED / "tables" / "quick-honest" / f"{table}.csv")
+    cells = cells[(cells["metric"] == metric) & (cells["seeds"] > 0)]
+    assert len(cells)
+    for dataset, rows in cells.groupby("dataset"):
+        line = next(line for line in README.splitlines() if re.match(rf"\| {dataset}\b.*\|.*\d", line))
+        for row in rows.itertuples():
+            assert f"{row.mean:.{digits}f}" in line, f"{dataset} {row.model}"
