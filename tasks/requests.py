@@ -7,6 +7,7 @@ holds the run ids against those of the jobs that were really run.  Needs no torc
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,16 +58,18 @@ def requests(wanted: Wanted, conf: Path) -> tuple[list[Request], list[DatasetErr
             family = cfg["task"]["family"]
             if (wanted.families and family not in wanted.families) or wanted.protocol not in cfg["task"]["protocols"]:
                 continue
-            label, sha256, why = dataset, {}, None
+            label, sha256, why, folds = dataset, {}, None, None
             try:
                 source = verified(resolve(dataset, cfg["dataset"]["variant"]))
                 label, sha256 = source.label, dict(source.sha256)
+                folds = cfg["dataset"].get("folds") if source.variant == "official" else None
             except DatasetUnavailable as error:
                 why = f"{error.reason}. Fix: {error.fix}"
             except DatasetError as error:
                 broken.append(error)
                 continue
-            found += _jobs_of(cfg, wanted, conf, dataset=dataset, label=label, sha256=sha256, unavailable=why)
+            data = {"dataset": dataset, "label": label, "sha256": sha256, "unavailable": why}
+            found += _jobs_of(cfg, wanted, conf, folds=folds, **data)
     if not found and not broken:
         raise ConfigError(
             "FAMILY", " ".join(wanted.families) or wanted.protocol, "no dataset matches what was asked for"
@@ -82,8 +85,12 @@ def models_of(dataset: str, task: dict[str, Any], wanted: Wanted) -> list[str]:
     return [*MODELS, *([ABLATION] if dataset.startswith(KNOWN) else []), *trivial]
 
 
-def _jobs_of(cfg: dict[str, Any], wanted: Wanted, conf: Path, *, dataset: str, **data: Any) -> list[Request]:
+def _jobs_of(
+    cfg: dict[str, Any], wanted: Wanted, conf: Path, *, dataset: str, folds: int | None, **data: Any
+) -> list[Request]:
+    """The jobs on one dataset: its models, by seeds, horizons and the folds that it was published with."""
     jobs = []
+    horizons = wanted.horizons if wanted.horizons and cfg["task"].get("default_horizon") else (None,)
     for model in models_of(dataset, cfg["task"], wanted):
         if any(override.startswith("model.") for override in wanted.overrides):
             content = _compose([f"dataset={dataset}", f"model={model}", *_common(wanted)])["model"]
@@ -91,12 +98,12 @@ def _jobs_of(cfg: dict[str, Any], wanted: Wanted, conf: Path, *, dataset: str, *
             content = yaml.safe_load((conf / "model" / f"{model}.yaml").read_text(encoding="utf-8"))
         # A rule without training gives the same numbers for every seed.
         seeds = range(wanted.seeds if content["attention"] is not None else 1)
-        for horizon in wanted.horizons if wanted.horizons and cfg["task"].get("default_horizon") else (None,):
-            for seed in seeds:
-                job = copy.deepcopy(cfg) | {"model": content, "seed": seed, "horizon": horizon}
-                chosen = [f"dataset={dataset}", f"model={model}", f"seed={seed}", *_common(wanted)]
-                chosen += [f"horizon={horizon}"] if horizon is not None else []
-                jobs.append(Request(prepare(job), tuple(chosen), dataset, **data))
+        for horizon, seed, fold in itertools.product(horizons, seeds, range(folds) if folds else (None,)):
+            job = copy.deepcopy(cfg) | {"model": content, "seed": seed, "horizon": horizon, "fold": fold}
+            chosen = [f"dataset={dataset}", f"model={model}", f"seed={seed}", *_common(wanted)]
+            chosen += [f"horizon={horizon}"] if horizon is not None else []
+            chosen += [f"fold={fold}"] if fold is not None else []
+            jobs.append(Request(prepare(job), tuple(chosen), dataset, **data))
     return jobs
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tasks.overrides import check_overrides
+from tasks.suite.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -75,10 +76,16 @@ def test_python_runs(tmp_path, capsys):
     assert "bytes remember 8 sequences" in capsys.readouterr().out
 
 
-def test_yaml_example_is_a_dataset_file_like_those_shipped():
-    (example,) = [body for kind, body in BLOCKS if kind == "yaml" and "defaults" in body]
+def test_yaml_examples_are_like_those_shipped(tmp_path):
+    config, row = [body for kind, body in BLOCKS if kind == "yaml"]
     shipped = (ROOT / "conf" / "dataset" / "extra" / "us-temperatures.yaml").read_text()
-    assert yaml.safe_load(example).keys() == yaml.safe_load(shipped).keys()
+    assert yaml.safe_load(config).keys() == yaml.safe_load(shipped).keys()
+    row = yaml.safe_load(row.replace("sha256: ...", f"sha256: {'0' * 64}"))
+    manifest = yaml.safe_load((ROOT / "tasks" / "manifest.yaml").read_text())
+    manifest["datasets"] |= row
+    path = tmp_path / "manifest.yaml"
+    path.write_text(yaml.safe_dump(manifest))
+    assert read_manifest(path).datasets["extra/my-series"].family == "forecasting"
 
 
 def test_files_it_names_are_there():

@@ -160,6 +160,20 @@ def test_a_full_plan_has_every_dataset_and_refuses_what_is_not_there(monkeypatch
         requests(Wanted(profile="quik"), CONF)
 
 
+def test_a_set_with_published_folds_is_planned_fold_by_fold(monkeypatch):
+    """MIMIC's five folds, once the real set is there; its synthetic twin has one."""
+    from dataclasses import replace
+
+    from tasks import requests as module
+
+    twin, _ = requests(Wanted(datasets=("MIMIC",), models=("aaren",)), CONF)
+    assert [request.cfg["fold"] for request in twin] == [None]
+    monkeypatch.setattr(module, "verified", lambda found: replace(found, variant="official"))
+    real, _ = requests(Wanted(datasets=("MIMIC",), models=("aaren",), seeds=2), CONF)
+    assert sorted((r.cfg["seed"], r.cfg["fold"]) for r in real) == [(s, f) for s in range(2) for f in range(5)]
+    assert all(f"fold={r.cfg['fold']}" in r.overrides for r in real)
+
+
 def test_a_damaged_data_file_fails_before_any_training(tmp_path):
     data = tmp_path / "data" / "UEA" / "Handwriting"
     environment = os.environ | {"AAREN_DATA": str(tmp_path / "data")}
