@@ -104,9 +104,7 @@ class Aaren(Attention):
         """U with U[:, h] = W_k,h^T (W_q q + b_q)_h / sqrt(D), so that scores = x @ U."""
         query = self.w_q(self.query).view(self.n_heads, 1, self.d_head)  # [H, 1, D]
         keys = self.w_k.weight.view(self.n_heads, self.d_head, self.d_model)  # [H, D, d]
-        folded = (query @ keys).squeeze(1).T / math.sqrt(self.d_head)
-        # What softmax cancels stays in the graph: b_k has a gradient, exactly zero, and DDP needs no special case.
-        return folded if self.w_k.bias is None else folded + 0.0 * self.w_k.bias.sum()
+        return (query @ keys).squeeze(1).T / math.sqrt(self.d_head)
 
     def scores(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... H"]:
         """One number per token and head; a token's score depends on that token alone."""
@@ -115,8 +113,10 @@ class Aaren(Attention):
     def project(self) -> tuple[Float[Tensor, "dH d"], Float[Tensor, " dH"] | None]:
         """Weight and bias of the one linear map that gives a token's values and, below them, its scores."""
         weight = torch.cat([self.w_v.weight, self.fold_query().T])
-        bias = self.w_v.bias
-        return weight, None if bias is None else torch.cat([bias, bias.new_zeros(self.n_heads)])
+        if self.w_k.bias is None:
+            return weight, None
+        # What softmax cancels stays in the graph: b_k has a gradient, exactly zero, and DDP needs no special case.
+        return weight, torch.cat([self.w_v.bias, 0.0 * self.w_k.bias[: self.n_heads]])
 
     def forward(
         self,

@@ -39,7 +39,9 @@ def _forward_now(scores, values, valid, m, u, w, gated):
     batch, heads, _, dim = values.shape
     start = fused.Triple.empty(batch, heads, dim)
     if m is not None:
-        start = fused.Triple(*(tensor.contiguous().numpy() for tensor in (m, u, w)), start.arrays[3])
+        # A copy: the kernels turn it into the last state, and the caller's stays as it is.
+        owned = (tensor.clone(memory_format=torch.contiguous_format).numpy() for tensor in (m, u, w))
+        start = fused.Triple(*owned, start.arrays[3])
     out = _empty_like(values)
     gates = scores.new_empty(scores.shape if gated else (0, 0, 0))
     state = fused.forward(scores, values, valid, start, out, gates)

@@ -67,9 +67,6 @@ class Triple:
         m, top = np.full((batch, heads), -np.inf), np.full((batch, heads), -1)
         return cls(m, np.zeros((batch, heads)), np.zeros((batch, heads, dim)), top)
 
-    def copy(self) -> Triple:
-        return Triple(*(array.copy() for array in self.arrays))
-
     def joined(self, right: Triple) -> Triple:
         """This and then `right`, by the paper's operator."""
         (m, u, w, top), (m_right, u_right, w_right, top_right) = self.arrays, right.arrays
@@ -85,7 +82,7 @@ class Triple:
 
 
 def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple, out: Tensor, gates: Tensor) -> Triple:
-    """Fill `out` like values, and `gates` [B, H, N] unless it is empty; returns the state after the last token."""
+    """Fill `out` like values, and `gates` [B, H, N] unless it is empty; turns `start` into the last state, returned."""
     batch, heads, length, _ = values.shape
     rows, threads, together = batch * heads, threads_for(values), heads_together(values)
     inputs = (*flat(scores), *flat(values), *mask(valid))
@@ -100,10 +97,9 @@ def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple,
 
     parts = segments(length, threads) if threads > 1 else [(0, length)]
     if rows >= threads or len(parts) == 1:
-        state = start.copy()
-        run_together([outputs(state, part, (0, length)) for part in even_parts(rows, threads)])
-        return state
-    carry = start.copy()
+        run_together([outputs(start, part, (0, length)) for part in even_parts(rows, threads)])
+        return start
+    carry = start
     middle = [Triple.empty(batch, heads, values.shape[3]) for _ in parts[1:-1]]
     run_together([outputs(carry, every, parts[0]), *map(summary, middle, parts[1:-1])])
     carries = [carry]
@@ -137,7 +133,7 @@ def backward(
     def summary(carry: Carry, passing: np.ndarray, tokens: tuple[int, int]) -> Any:
         return partial(kernels.summarise_backward, *mask(valid), *known, *carry, passing, every, tokens, together)
 
-    carry = (from_right[0].copy(), from_right[1].copy())
+    carry = from_right  # the caller's own, made for this call
     parts = segments(length, threads) if threads > 1 else [(0, length)]
     if rows >= threads or len(parts) == 1:
         run_together([gradients(carry, part, (0, length)) for part in even_parts(rows, threads)])
