@@ -8,15 +8,11 @@ user of a stream needs: its size, a copy, the rows of a batch, and a form that c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
-
-
-class LayerState(Protocol):
-    """A pytree whose tensors all have the batch as their first dimension, or are empty of it."""
 
 
 def tensors(state: Any) -> list[Tensor]:

@@ -13,12 +13,10 @@ import psutil
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from tasks.errors import ConfigError
-from tasks.suite.locks import Heartbeat
+from tasks.suite.locks import REPRODUCER, Heartbeat
 
 log = logging.getLogger(__name__)
 
-# Set by `make reproduce` to its process id, for the jobs it starts.
-REPRODUCER = "AAREN_REPRODUCER"
 STYLES = ("auto", "bar", "lines", "none")
 
 

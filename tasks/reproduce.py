@@ -27,7 +27,6 @@ from tasks.suite.coverage import Coverage
 from tasks.suite.layout import FAMILY_OF
 from tasks.suite.plan import Job, Plan
 
-REPRODUCER = "AAREN_REPRODUCER"  # a job whose reproducer is gone stops by itself (tasks.progress)
 WORK, LOG = ".multirun", "reproduce.log"
 
 
@@ -200,7 +199,7 @@ def _finished(runs: Path, jobs: Mapping[str, Job], since: float) -> dict[str, di
 def _environment(workers: int) -> dict[str, str]:
     """The child's environment: one thread a job (two under load cost up to 45x), and whose child it is."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return os.environ | threads | {REPRODUCER: str(os.getpid())}
+    return os.environ | threads | {locks.REPRODUCER: str(os.getpid())}
 
 
 def _die_with_parent() -> None:

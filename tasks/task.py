@@ -136,7 +136,12 @@ class Task(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = [dict(row) for row in checkpoint["history"]]
-        self.measures = {
-            split: {name: Measure(*measure) for name, measure in measures.items()}
-            for split, measures in checkpoint["measures"].items()
-        }
+        self.measures = saved_measures(checkpoint)
+
+
+def saved_measures(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Measure]]:
+    """The measures that `Task.on_save_checkpoint` put into a checkpoint: split -> name -> Measure."""
+    return {
+        split: {name: Measure(*measure) for name, measure in measures.items()}
+        for split, measures in checkpoint["measures"].items()
+    }

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from tasks.errors import ConfigError
-from tasks.task import Measure, Task, TaskData
+from tasks.task import Task, TaskData, saved_measures
 
 log = logging.getLogger(__name__)
 
@@ -134,10 +134,7 @@ def train_and_score(
         _fit(trainer, task, data, folder)
         chosen = torch.load(folder / BEST, weights_only=True, map_location="cpu")
         task.load_state_dict(chosen["state_dict"])
-        task.measures = {
-            split: {name: Measure(*measure) for name, measure in measures.items()}
-            for split, measures in chosen["measures"].items()
-        }
+        task.measures = saved_measures(chosen)
         selected |= {
             "step": int(chosen["global_step"]),
             "value": task.measures[selection.split][selection.metric].value,

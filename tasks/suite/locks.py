@@ -22,6 +22,8 @@ from tasks.suite.records import RECORD_NAME, write
 LOCK_NAME = ".lock"
 OWNER_NAME = ".owner.json"
 RUNNING_NAME = "running.json"
+# Set by `make reproduce` to its process id, for the jobs it starts: one whose reproducer is gone stops by itself.
+REPRODUCER = "AAREN_REPRODUCER"
 
 
 class RunBusy(RuntimeError):
