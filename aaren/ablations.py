@@ -11,6 +11,7 @@ from torch import Tensor
 from aaren._typing import Bool, Float
 from aaren.attention import Attention
 from aaren.ops import PrefixState, initial_prefix_state, prefix_attention, prefix_step
+from aaren.reading import Read, at_tokens
 from aaren.registry import register_attention
 
 
@@ -23,11 +24,12 @@ class CausalMean(Attention):
         x: Float[Tensor, "B N d"],
         valid: Bool[Tensor, "B N"] | None = None,
         state: PrefixState | None = None,
-    ) -> tuple[Float[Tensor, "B N d"], PrefixState]:
+        read: Read = None,
+    ) -> tuple[Float[Tensor, "B R d"], PrefixState]:
         values = self.split_heads(self.w_v(x))  # [B, H, N, D]
         scores = values.new_zeros(values.shape[:3])
         heads, state = prefix_attention(scores, values, state=state, valid=valid)
-        return self.merge_heads(heads), state
+        return self.merge_heads(heads, read), state
 
     def step(
         self, x_t: Float[Tensor, "B d"], state: PrefixState, valid_t: Bool[Tensor, " B"] | None = None
@@ -49,8 +51,9 @@ class NoMixing(Attention):
         x: Float[Tensor, "B N d"],
         valid: Bool[Tensor, "B N"] | None = None,
         state: tuple[()] | None = None,
-    ) -> tuple[Float[Tensor, "B N d"], tuple[()]]:
-        values = self.w_v(x)
+        read: Read = None,
+    ) -> tuple[Float[Tensor, "B R d"], tuple[()]]:
+        values, valid = self.w_v(at_tokens(x, read)), at_tokens(valid, read)
         if valid is not None:
             values = torch.where(valid[..., None], values, values.new_zeros(()))
         return self.w_o(self.dropout(values)), ()

@@ -20,6 +20,7 @@ from aaren._typing import Bool, Float
 from aaren.cache import KeyValueCache
 from aaren.dropout import Dropout
 from aaren.ops import PrefixState, initial_prefix_state, prefix_attention, prefix_step
+from aaren.reading import Read, at_tokens
 from aaren.registry import register_attention
 
 
@@ -29,6 +30,8 @@ class Attention(nn.Module):
     `valid` is True for real tokens.  An invalid token contributes nothing, and what the heads give for
     it is exactly zero (before the output projection); a row whose `valid_t` is False keeps its state.
     `step` may consume the state it is given: whoever needs it again calls `State.clone()` first.
+    `read` says at which tokens the output is wanted (None: at all); a class of one's own may leave it out, and the
+    `Block` picks the tokens itself.
 
     Args:
         d_model: width of the tokens.
@@ -53,8 +56,12 @@ class Attention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "B N d"], valid: Bool[Tensor, "B N"] | None = None, state: Any = None
-    ) -> tuple[Float[Tensor, "B N d"], Any]:
+        self,
+        x: Float[Tensor, "B N d"],
+        valid: Bool[Tensor, "B N"] | None = None,
+        state: Any = None,
+        read: Read = None,
+    ) -> tuple[Float[Tensor, "B R d"], Any]:
         """All tokens at once, continuing from `state` if one is given."""
         raise NotImplementedError(f"{type(self).__name__} has no parallel form")
 
@@ -72,9 +79,9 @@ class Attention(nn.Module):
         """[B, N, H*D] as [B, H, N, D]."""
         return x.unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
 
-    def merge_heads(self, heads: Float[Tensor, "B H N D"]) -> Float[Tensor, "B N d"]:
-        """Dropout and the output projection on what the heads give."""
-        return self.w_o(self.dropout(heads.transpose(1, 2).flatten(-2)))
+    def merge_heads(self, heads: Float[Tensor, "B H N D"], read: Read = None) -> Float[Tensor, "B R d"]:
+        """Dropout and the output projection on what the heads give at the tokens of `read`."""
+        return self.w_o(self.dropout(at_tokens(heads.transpose(1, 2), read).flatten(-2)))
 
 
 @register_attention("aaren")
@@ -123,11 +130,12 @@ class Aaren(Attention):
         x: Float[Tensor, "B N d"],
         valid: Bool[Tensor, "B N"] | None = None,
         state: PrefixState | None = None,
-    ) -> tuple[Float[Tensor, "B N d"], PrefixState]:
+        read: Read = None,
+    ) -> tuple[Float[Tensor, "B R d"], PrefixState]:
         self._remembered = None  # gradients may follow, and an optimiser's step after them
         values, scores = F.linear(x, *self.project()).split([self.d_model, self.n_heads], -1)
         heads, state = prefix_attention(scores.transpose(1, 2), self.split_heads(values), state=state, valid=valid)
-        return self.merge_heads(heads), state
+        return self.merge_heads(heads, read), state
 
     def step(
         self, x_t: Float[Tensor, "B d"], state: PrefixState, valid_t: Bool[Tensor, " B"] | None = None
@@ -171,18 +179,19 @@ class CausalSelfAttention(Attention):
         x: Float[Tensor, "B N d"],
         valid: Bool[Tensor, "B N"] | None = None,
         state: KeyValueCache | None = None,
-    ) -> tuple[Float[Tensor, "B N d"], KeyValueCache]:
+        read: Read = None,
+    ) -> tuple[Float[Tensor, "B R d"], KeyValueCache]:
         queries, keys, values = (self.split_heads(w(x)) for w in (self.w_q, self.w_k, self.w_v))
         if state is None:
             state = KeyValueCache(keys, values, valid, length=x.shape[1])
             if valid is None or _only_right_padded(valid):  # no real token sees what is padded on the right
                 heads = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-                return self.merge_heads(_zero_invalid(heads, valid)), state
+                return self.merge_heads(_zero_invalid(heads, valid), read), state
         else:
             state = state.append(keys, values, valid)
         mask = state.causal_mask(x.shape[1])
         heads = F.scaled_dot_product_attention(queries, state.keys_seen, state.values_seen, attn_mask=mask)
-        return self.merge_heads(_zero_invalid(heads, valid)), state
+        return self.merge_heads(_zero_invalid(heads, valid), read), state
 
     def step(
         self, x_t: Float[Tensor, "B d"], state: KeyValueCache, valid_t: Bool[Tensor, " B"] | None = None

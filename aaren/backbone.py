@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from aaren._typing import Bool, Float
 from aaren.attention import Attention
 from aaren.dropout import Dropout
+from aaren.reading import Read, at_tokens, check_read, knows_read
 from aaren.registry import attention_class
 from aaren.state import State
 
@@ -56,7 +57,7 @@ class Block(nn.Module):
         if d_ff < 1:
             raise ValueError(f"d_ff={d_ff} must be at least 1")
         d_model = attention.d_model
-        self.attention = attention
+        self.attention, self._attention_reads = attention, knows_read(attention)
         self.norm_attention = nn.LayerNorm(d_model, eps=norm_eps)
         self.norm_mlp = nn.LayerNorm(d_model, eps=norm_eps)
         self.up, self.down = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
@@ -64,9 +65,23 @@ class Block(nn.Module):
         self.activation, self.pre_norm, self.mask_output = activation, norm == "pre", mask_output
 
     def forward(
-        self, x: Float[Tensor, "B N d"], valid: Bool[Tensor, "B N"] | None = None, state: Any = None
-    ) -> tuple[Float[Tensor, "B N d"], Any]:
-        return self._around(lambda h: self.attention(h, valid, state), x, valid)
+        self,
+        x: Float[Tensor, "B N d"],
+        valid: Bool[Tensor, "B N"] | None = None,
+        state: Any = None,
+        read: Read = None,
+    ) -> tuple[Float[Tensor, "B R d"], Any]:
+        """All tokens at once; what follows the mixing of tokens only at those of `read`."""
+
+        def attend(h: Tensor) -> tuple[Tensor, Any]:
+            if read is None:
+                return self.attention(h, valid, state)
+            if self._attention_reads:
+                return self.attention(h, valid, state, read=read)
+            mixed, new_state = self.attention(h, valid, state)
+            return at_tokens(mixed, read), new_state
+
+        return self._around(attend, x, valid, read)
 
     def step(
         self, x_t: Float[Tensor, "B d"], state: Any, valid_t: Bool[Tensor, " B"] | None = None
@@ -75,10 +90,11 @@ class Block(nn.Module):
         return self._around(lambda h: self.attention.step(h, state, valid_t), x_t, valid_t)
 
     def _around(
-        self, attend: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor, valid: Tensor | None
+        self, attend: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor, valid: Tensor | None, read: Read = None
     ) -> tuple[Tensor, Any]:
         """Norms, residuals, MLP and mask around the attention; the same for all tokens and for one."""
         mixed, state = attend(self.norm_attention(x) if self.pre_norm else x)
+        x, valid = at_tokens(x, read), at_tokens(valid, read)
         x = x + self.dropout(mixed)
         x = self._mask(x if self.pre_norm else self.norm_attention(x), valid)
         x = x + self.dropout(self._mlp(self.norm_mlp(x) if self.pre_norm else x))
@@ -149,7 +165,8 @@ class Backbone(nn.Module):
         valid: Bool[Tensor, "B N"] | None = None,
         state: State | None = None,
         inject: Float[Tensor, "B N d"] | None = None,
-    ) -> tuple[Float[Tensor, "B N d"], State]:
+        read: Read = None,
+    ) -> tuple[Float[Tensor, "B R d"], State]:
         """All tokens at once.
 
         Args:
@@ -157,14 +174,20 @@ class Backbone(nn.Module):
             valid: True for real tokens (None: all are).
             state: continue from here (None: from nothing).
             inject: added to the input of every layer (the event base code re-adds its time code).
+            read: a slice or int64 positions: return the outputs y[:, read] alone, of R tokens. The last block then
+                works at these only, once it has mixed all tokens; the state is the same.
 
         Raises:
+            TypeError: `read` is neither a slice nor a one-dimensional int64 tensor.
+            IndexError: a position in `read` that no token has.
             ValueError: shapes that do not belong together, no tokens, or a state of another stack.
         """
         self._check(x, valid, inject, ndim=3)
+        check_read(read, x.shape[1])
         states = []
-        for block, layer_state in zip(self.blocks, self._layers(state), strict=True):
-            x, layer_state = block(x if inject is None else x + inject, valid, layer_state)
+        for i, (block, layer_state) in enumerate(zip(self.blocks, self._layers(state), strict=True)):
+            wanted = read if i == len(self.blocks) - 1 else None
+            x, layer_state = block(x if inject is None else x + inject, valid, layer_state, wanted)
             states.append(layer_state)
         return self.final_norm(x), State(tuple(states))
 
