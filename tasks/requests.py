@@ -78,11 +78,13 @@ def requests(wanted: Wanted, conf: Path) -> tuple[list[Request], list[DatasetErr
 
 
 def models_of(dataset: str, task: dict[str, Any], wanted: Wanted) -> list[str]:
-    """The models that run on a dataset: those asked for that its family has, else the pair and the trivial ones."""
+    """The models that run on a dataset: those asked for that its family has, else the pair, the ablations that the
+    family lists, and the trivial ones.
+    """
     trivial = list(task["trivial_models"])
     if wanted.models:
         return [model for model in wanted.models if model in trivial or model in TRAINED]
-    return [*MODELS, *([ABLATION] if dataset.startswith(KNOWN) else []), *trivial]
+    return [*MODELS, *task.get("ablations", ()), *([ABLATION] if dataset.startswith(KNOWN) else []), *trivial]
 
 
 def _jobs_of(

@@ -30,11 +30,14 @@ class Measure(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Which checkpoint is scored: the best by `metric` on `split`; `note` says what a reader must know."""
+    """Which checkpoint is scored: the best by `metric` on `split`; `note` says what a reader must know.
+
+    Mode "last": the weights after the last update, whatever their score.
+    """
 
     split: str
     metric: str
-    mode: str  # "min" or "max"
+    mode: str  # "min", "max" or "last"
     note: str = ""
 
 

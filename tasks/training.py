@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from tasks.errors import ConfigError
-from tasks.task import Task, TaskData, saved_measures
+from tasks.task import Selection, Task, TaskData, saved_measures
 
 log = logging.getLogger(__name__)
 
@@ -80,42 +81,26 @@ def train_and_score(
 ) -> dict[str, Any]:
     """Fit within `budget` (None: nothing to train), load the selected weights, score val and test once.
 
-    A `last.ckpt` in `folder` is gone on from.  Returns the record's metrics, selection, and weights hash.
+    A `last.ckpt` in `folder` is gone on from; the weights that were scored stay there as `best.ckpt`.  Returns the
+    record's metrics, selection, and weights hash.
 
     Raises:
         TrainingDiverged: the loss is not finite.
-        ConfigError: a device that is not there.
+        ConfigError: a device that is not there, or patience where no score selects.
     """
     for message in MEANT:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     selection = task.selection
-    best = ModelCheckpoint(
-        folder,
-        "best",
-        monitor=f"{selection.split}/{selection.metric}",
-        mode=selection.mode,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    # After `best`, so that it holds what `best` has seen: a kill between the two repeats one round, with one outcome.
+    # After what picks the best, so that it holds what that has seen: a kill between the two repeats one round, with
+    # one outcome.
     last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    stop = []
-    if budget is not None and budget.patience is not None:
-        stop = [
-            EarlyStopping(
-                f"{selection.split}/{selection.metric}",
-                mode=selection.mode,
-                patience=budget.patience,
-                check_finite=False,
-            )
-        ]
     trainer = lightning.Trainer(
         accelerator=_accelerator(device),
         devices=1,
         max_epochs=budget.rounds if budget else 0,
         gradient_clip_val=task.optim.get("clip"),
-        callbacks=[*callbacks, *stop, best, last],
+        callbacks=[*callbacks, *_selecting(selection, budget, folder), last],
         logger=logger,
         num_sanity_val_steps=0,
         enable_progress_bar=progress_bar,
@@ -132,13 +117,13 @@ def train_and_score(
         data.steps_per_round = budget.steps_per_round
         task.plan_steps(total_steps=budget.steps, steps_per_epoch=data.steps_per_epoch)
         _fit(trainer, task, data, folder)
+        if selection.mode == "last":
+            shutil.copyfile(folder / LAST, folder / BEST)
         chosen = torch.load(folder / BEST, weights_only=True, map_location="cpu")
         task.load_state_dict(chosen["state_dict"])
         task.measures = saved_measures(chosen)
-        selected |= {
-            "step": int(chosen["global_step"]),
-            "value": task.measures[selection.split][selection.metric].value,
-        }
+        score = task.measures[selection.split].get(selection.metric)
+        selected |= {"step": int(chosen["global_step"]), "value": score.value if score is not None else None}
     else:
         trainer.validate(task, datamodule=data, verbose=False)
     trainer.test(task, datamodule=data, verbose=False)
@@ -148,6 +133,27 @@ def train_and_score(
         "weights_sha256": weights_sha256(task) if budget is not None else None,
         "parameters": sum(p.numel() for p in task.parameters()),
     }
+
+
+def _selecting(selection: Selection, budget: Budget | None, folder: Path) -> list[Callback]:
+    """What keeps the best weights by the rule and stops early; nothing where the last update's are the result."""
+    patience = budget.patience if budget is not None else None
+    if selection.mode == "last":
+        if patience is not None:
+            reason = "no score selects here, the weights after the last update are the result; leave it null"
+            raise ConfigError("task.budget.patience", patience, reason)
+        return []
+    monitor = f"{selection.split}/{selection.metric}"
+    stop = [EarlyStopping(monitor, mode=selection.mode, patience=patience, check_finite=False)] if patience else []
+    best = ModelCheckpoint(
+        folder,
+        "best",
+        monitor=monitor,
+        mode=selection.mode,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    return [*stop, best]
 
 
 def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, folder: Path) -> None:

@@ -58,15 +58,6 @@ def footnotes(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def reference_notes(sources: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-    """One line for each numbered source of the published columns, with the protocol its numbers come from."""
-    lines = {
-        int(entry["number"]): f"[{entry['number']}] {entry['source']} ({entry['protocol']})."
-        for entry in sources.values()
-    }
-    return tuple(lines[number] for number in sorted(lines))
-
-
 def _brief(reason: str) -> str:
     first = reason.strip().splitlines()[0].rstrip(".")
     return first if len(first) <= 160 else first[:157] + "..."
@@ -78,7 +69,9 @@ def _list(items: Any) -> str:
 
 def _selection(record: Record) -> str:
     selection = record["selection"]
-    return f"{selection['split']} {selection['metric']}" if selection else ""
+    if not selection or selection.get("mode") == "last":
+        return selection["metric"] if selection else ""
+    return f"{selection['split']} {selection['metric']}"
 
 
 def _commit(record: Record) -> str:

@@ -29,7 +29,7 @@ REPLICATE_KEYS = frozenset({"seed", "fold"})
 RESOLVED_DATASET_KEYS = frozenset({"variant", "path", "paths", "root"})
 
 # What the family offers, not what this job does: a new trivial model or horizon must not rename every run.
-DESCRIPTIVE_TASK_KEYS = frozenset({"protocols", "trivial_models", "horizons", "default_horizon"})
+DESCRIPTIVE_TASK_KEYS = frozenset({"protocols", "trivial_models", "ablations", "horizons", "default_horizon"})
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._]+")
 _LONGEST_PART = 60
