@@ -46,7 +46,8 @@ def rebuild(
         profile, protocol: the set to show when there are no records yet.
         prefer: run ids or config hashes of the current plan; they win where a row has runs of several configurations.
         coverage: what is ready; None looks it up here, or reads it beside the gathered records.
-        references: published numbers; None loads results/reference.
+        references: published numbers; None loads results/reference, with what was imported from the paper unless the
+            records are gathered ones: committed tables must not depend on what this machine has imported.
         command: the caption's command; None derives it.
 
     Raises:
@@ -60,7 +61,7 @@ def rebuild(
         coverage = look_up() if coverage is None else coverage
     if gather is not None:
         write_gathered(records, coverage, gather)
-    references = load_references() if references is None else references
+    references = load_references(imported=gathered is None) if references is None else references
     tables: dict[tuple[str, str], list[Table]] = {}
     files: list[Path] = []
     for key in sets_of(records) or [(profile, protocol)]:

@@ -10,15 +10,23 @@ COLUMNS = (
     "family", "dataset", "horizon", "metric", "model", "value", "std", "source", "protocol", "note",
 )  # fmt: skip
 REFERENCE_FOLDER = Path(__file__).resolve().parents[2] / "results" / "reference"
+IMPORTED = "imported"  # the folder below it that scripts/import_paper.py writes and git ignores
 MEAN_HORIZON = "mean"  # the mean over horizons 96, 192, 336 and 720
+PAPER_MODELS = ("Aaren (paper)", "Transformer (paper)")
+PAPER_SOURCE = "Feng et al. 2024, Attention as an RNN, arXiv 2405.13956v2"
+PAPER_PROTOCOL = "the paper's; 5 seeds"
+NOT_IMPORTED = "not imported"
+_KEY = ["family", "dataset", "horizon", "metric", "model", "source"]
 
 
 class ReferenceTableError(ValueError):
     """A reference file that breaks its schema; the message names file, line, column and the way out."""
 
 
-def load_references(folder: Path = REFERENCE_FOLDER) -> pd.DataFrame:
-    """Every published number under `folder`, in file order.
+def load_references(folder: Path = REFERENCE_FOLDER, *, imported: bool = False) -> pd.DataFrame:
+    """Every published number in `folder`, in file order; with `imported` also those read from the paper itself.
+
+    An imported number replaces a shipped one of the same row, metric and model.
 
     Columns: family, dataset (the printed label), horizon ("" for none, a number, or "mean"), metric, model, value and
     std (float, std NaN if not published; accuracy as a fraction, as in the records), source, protocol, note.
@@ -26,8 +34,12 @@ def load_references(folder: Path = REFERENCE_FOLDER) -> pd.DataFrame:
     Raises:
         ReferenceTableError: wrong columns, an empty required field, a value that is no number, or the same key twice.
     """
-    frames = [_load(path) for path in sorted(Path(folder).glob("*.csv"))]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    own, more = sorted(Path(folder).glob("*.csv")), sorted((Path(folder) / IMPORTED).glob("*.csv")) if imported else []
+    frames = [_load(path) for path in (*own, *more)]
+    if not frames:
+        return pd.DataFrame(columns=list(COLUMNS))
+    together = pd.concat(frames, ignore_index=True)
+    return together.drop_duplicates(_KEY, keep="last", ignore_index=True) if more else together
 
 
 def _load(path: Path) -> pd.DataFrame:
@@ -44,8 +56,7 @@ def _load(path: Path) -> pd.DataFrame:
         frame[column] = numbers
     outside = (frame["metric"] == "accuracy") & ~frame["value"].between(0, 1)
     _refuse(path, frame, outside, "value", "must be a fraction: accuracy is in [0, 1] here")
-    key = ["family", "dataset", "horizon", "metric", "model", "source"]
-    _refuse(path, frame, frame.duplicated(key), "model", "repeats an earlier line's number")
+    _refuse(path, frame, frame.duplicated(_KEY), "model", "repeats an earlier line's number")
     return frame
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasks.suite.cells import Cell, Choice, average, cell, choose
@@ -29,6 +29,13 @@ class Row:
     left_out: Sequence[Record] = field(default=(), compare=False)
     failures: Sequence[Record] = field(default=(), compare=False)
     best: str = ""  # the best score there can be, where a set's truth is known
+    origin: str = ""  # the dataset whose variant this is, where the label is not its name
+    variant: str | None = None
+
+    @property
+    def published_as(self) -> str:
+        """The dataset whose published numbers belong in this row: a part of a set is held against the whole one."""
+        return self.origin if self.variant == "partial" and self.origin else self.dataset
 
     @property
     def items(self) -> str:
@@ -96,7 +103,9 @@ def extra_rows(family: str, records: Iterable[Record], prefer: Collection[str] =
     for label, horizon in sorted(by_place, key=lambda place: (place[0], place[1] or 0)):
         group = by_place[label, horizon]
         metrics = metrics_of(family, group[0]["dataset"]) or _metrics_found(group)
-        rows += _rows(label, horizon, metrics, choose(group, prefer), "")
+        origin, variant = group[0]["dataset"], group[0]["variant"]
+        made = _rows(label, horizon, metrics, choose(group, prefer), "")
+        rows += [replace(row, origin=origin, variant=variant) for row in made]
     return rows
 
 

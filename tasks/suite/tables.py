@@ -6,9 +6,7 @@ and the same records give the same bytes.
 
 from __future__ import annotations
 
-import math
 import re
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +15,18 @@ from typing import Any
 import pandas as pd
 
 from tasks.suite.atomic import write_atomic
-from tasks.suite.captions import caption, footnotes, reference_notes
+from tasks.suite.captions import caption, footnotes
 from tasks.suite.cells import difference
 from tasks.suite.coverage import Coverage
-from tasks.suite.layout import LAYOUTS, Metric
+from tasks.suite.layout import LAYOUTS
+from tasks.suite.published import published
 from tasks.suite.rows import PAIR, Row, extra_rows, in_main_table, main_rows
 
 Record = Mapping[str, Any]
 OURS, PUBLISHED = "measured here: mean ± std (seeds)", "published, other set-ups"
 MAIN_PROTOCOL = "honest"
 MODEL_ORDER = (*PAIR, "mean", "none")
+MAIN_KEYS = frozenset(layout.key for layout in LAYOUTS)
 EXTENSIONS = ("md", "tex", "csv", "html")
 
 
@@ -131,11 +131,11 @@ def _table(
     references: pd.DataFrame,
     problems: Sequence[str],
 ) -> Table:
-    published, sources = _published(family, rows, references)
+    extern = published(family, rows, references, paper=key in MAIN_KEYS)
     models = _models(rows)
     records: list[dict[tuple[str, str], str]] = []
     bold: list[dict[tuple[str, str], bool]] = []
-    for row, extern in zip(rows, published, strict=True):
+    for row, numbers in zip(rows, extern.rows, strict=True):
         ahead, best = {cell.model for cell in row.rules_ahead()}, row.best_trained()
         line = {("", "dataset"): row.dataset}
         if any(r.horizon is not None for r in rows):
@@ -149,8 +149,8 @@ def _table(
             absent = "not run" if row.cells else ""
             line[OURS, model] = cell.text() + (" †" if model in ahead else "") if cell else absent
         line[OURS, f"{PAIR[0]} - {PAIR[1]}, 95 % interval"] = difference(*(row.cells.get(m) for m in PAIR))
-        for name in sources:
-            line[PUBLISHED, name] = extern.get(name, "")
+        for name in extern.columns:
+            line[PUBLISHED, name] = numbers.get(name, "")
         line["", "note"] = row.note
         records.append(line)
         bold.append({column: column[0] == OURS and column[1] in best for column in line})
@@ -160,7 +160,7 @@ def _table(
     marks.columns = shown.columns
     if not (shown["", "note"] != "").any():
         shown, marks = shown.drop(columns=[("", "note")]), marks.drop(columns=[("", "note")])
-    notes = (*footnotes(rows), *reference_notes(sources), *(f"Left out, unusable: {text}." for text in problems))
+    notes = (*footnotes(rows), *extern.notes, *(f"Left out, unusable: {text}." for text in problems))
     return Table(key, title, text, notes, shown, marks, _tidy(key, rows))
 
 
@@ -170,36 +170,6 @@ def _models(rows: Sequence[Row]) -> list[str]:
     rank = {model: position for position, model in enumerate(MODEL_ORDER)}
     names = set(trained) | set(PAIR)
     return sorted(names, key=lambda m: (not trained.get(m, True), rank.get(m, len(rank)), m))
-
-
-def _published(
-    family: str, rows: Sequence[Row], references: pd.DataFrame
-) -> tuple[list[dict[str, str]], dict[str, Mapping[str, str]]]:
-    """Per row, column name -> number; and column name -> its source, protocol and note. `[k]` numbers the sources."""
-    numbers: dict[tuple[str, str], int] = {}
-    sources: dict[str, Mapping[str, str]] = {}
-    found: list[dict[str, str]] = []
-    lookup: dict[tuple[str, str, str], list[dict[Any, Any]]] = defaultdict(list)
-    for line in references.to_dict("records"):
-        if line["family"] != family:
-            continue
-        lookup[line["dataset"], line["horizon"], line["metric"]].append(line)
-    for row in rows:
-        cells: dict[str, str] = {}
-        horizon = "" if row.horizon is None else str(row.horizon)
-        for line in lookup[row.dataset, horizon, row.metric.name] if row.metric else ():
-            number = numbers.setdefault((line["source"], line["protocol"]), len(numbers) + 1)
-            name = f"{line['model']} [{number}]"
-            cells[name] = _reference(line, row.metric)
-            sources[name] = {"number": str(number), "source": line["source"], "protocol": line["protocol"]}
-        found.append(cells)
-    return found, sources
-
-
-def _reference(line: Mapping[Any, Any], metric: Metric | None) -> str:
-    scale, digits = (metric.scale, metric.digits) if metric else (1.0, 3)
-    spread = "" if math.isnan(line["std"]) else f" ± {line['std'] * scale:.{digits}f}"
-    return f"{'~' if line['note'] == 'approximate' else ''}{line['value'] * scale:.{digits}f}{spread}"
 
 
 def _tidy(key: str, rows: Sequence[Row]) -> pd.DataFrame:

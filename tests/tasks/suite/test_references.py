@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tasks.suite.layout import FAMILY_OF, METRICS
-from tasks.suite.references import COLUMNS, ReferenceTableError, load_references
+from tasks.suite.references import (
+    COLUMNS,
+    IMPORTED,
+    MEAN_HORIZON,
+    PAPER_MODELS,
+    PAPER_PROTOCOL,
+    PAPER_SOURCE,
+    REFERENCE_FOLDER,
+    ReferenceTableError,
+    load_references,
+)
 
 HEADER = ",".join(COLUMNS)
 LINE = "forecasting,ETTh1,192,mse,Some model,0.4,,a paper,its protocol,"
@@ -29,10 +39,41 @@ def test_shipped_files_fit_the_schema():
     assert tuple(frame.columns) == COLUMNS
     for row in frame.to_dict("records"):
         assert FAMILY_OF[row["dataset"]] == row["family"]
-        assert row["metric"] in {metric.name for metric in METRICS[row["family"]]}
-        assert row["value"] > 0
-    assert (frame["family"] == "forecasting").sum() == 93
-    assert (frame["family"] == "classification").sum() == 60
+        printed = {metric.name for metric in METRICS[row["family"]]}
+        assert row["metric"] in printed | ({"mae"} if row["family"] == "events" else set())
+        assert row["value"] >= 0 or row["metric"] == "nll"
+        assert row["horizon"] == "" or row["family"] == "forecasting"
+    assert frame["family"].value_counts().to_dict() == {
+        "forecasting": 93, "classification": 60, "rl": 33, "events": 33,
+    }  # fmt: skip
+
+
+def test_of_the_paper_itself_only_what_is_known_is_shipped():
+    frame = load_references()
+    papers = frame[frame["model"].isin(PAPER_MODELS) | frame["source"].str.contains("2405.13956")]
+    assert papers[["dataset", "horizon", "metric", "model"]].to_numpy().tolist() == [
+        ["ETTh1", "336", "mse", "Aaren (paper)"],
+        ["ETTh1", "336", "mae", "Aaren (paper)"],
+    ]
+    assert set(papers["source"]) == {PAPER_SOURCE}
+    assert set(papers["protocol"]) == {PAPER_PROTOCOL}
+    assert [path.name for path in REFERENCE_FOLDER.glob("*.csv")].count("paper.csv") == 0
+
+
+def test_the_original_decision_transformer_is_quoted_for_medium_only():
+    frame = load_references()
+    rows = frame[frame["source"].str.startswith("Chen et al. 2021")]
+    assert set(rows["dataset"]) == {"halfcheetah-medium", "hopper-medium", "walker2d-medium"}
+    assert not (frame["dataset"].str.startswith("ant-")).any(), "no code base publishes Ant"
+
+
+def test_imported_numbers_come_on_top_and_win(tmp_path):
+    (tmp_path / "own.csv").write_text(f"{HEADER}\n{LINE}\n{LINE.replace('mse', 'mae')}\n")
+    (tmp_path / IMPORTED).mkdir()
+    (tmp_path / IMPORTED / "paper.csv").write_text(f"{HEADER}\n{LINE.replace('0.4', '0.7')}\n")
+    assert load_references(tmp_path)["value"].tolist() == [0.4, 0.4]
+    merged = load_references(tmp_path, imported=True)
+    assert dict(zip(merged["metric"], merged["value"], strict=True)) == {"mae": 0.4, "mse": 0.7}
 
 
 def test_spot_checks():
@@ -45,6 +86,12 @@ def test_spot_checks():
     assert _value("ETTh1", "mse", "repeat the last value", "192") == 1.3249
     assert _value("SpokenArabicDigits", "accuracy", "Rocket") == 0.712
     assert _value("Heartbeat", "accuracy", "Transformer") == 0.761
+    assert _value("hopper-medium", "normalized_score", "Decision Transformer (Barhate)") == 69.43
+    assert _value("walker2d-medium", "normalized_score", "Decision Transformer") == 74.0
+    assert _value("walker2d-medium-replay", "normalized_score", "Decision Transformer (CORL), last") == 59.86
+    assert _value("hopper-medium-expert", "normalized_score", "Decision Transformer (CORL), best") == 111.18
+    assert _value("StackOverflow", "accuracy", "AttNHP") == 0.4517
+    assert _value("MIMIC", "accuracy", "repeat the last mark") == 0.8605
 
 
 def test_the_published_averages_are_those_of_the_published_rows():
@@ -57,9 +104,9 @@ def test_the_published_averages_are_those_of_the_published_rows():
                 & frame["source"].str.startswith("Liu")
                 & (frame["model"] == "Non-stationary Transformer")
             ]
-            mean = rows[rows["horizon"] == "mean"]["value"].iloc[0]
+            mean = rows[rows["horizon"] == MEAN_HORIZON]["value"].iloc[0]
             # the paper rounds to three decimals; its Exchange, ETTm2 and Traffic rows were transcribed from a picture
-            assert rows[rows["horizon"] != "mean"]["value"].mean() == pytest.approx(mean, abs=0.006)
+            assert rows[rows["horizon"] != MEAN_HORIZON]["value"].mean() == pytest.approx(mean, abs=0.006)
 
 
 @pytest.mark.parametrize(

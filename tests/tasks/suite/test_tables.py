@@ -236,7 +236,44 @@ def test_published_numbers_stand_apart_with_their_source(make_record):
     number = name[name.index("[") :]
     assert any(note.startswith(f"{number} Liu et al. 2022") and "input 96" in note for note in table.notes)
     uea = _tables([], references=load_references())["table4_classification"]
-    assert _line(uea, "Heartbeat", "accuracy, %")["majority class [2]"] == "~72.0"
+    assert _line(uea, "Heartbeat", "accuracy, %")["majority class [3]"] == "~72.0"
+    assert (
+        _line(_tables([], references=load_references())["table1_rl"], "hopper-medium", "normalised score")[
+            "Decision Transformer (CORL), last [5]"
+        ]
+        == "65.1 ± 1.6"
+    )
+
+
+def test_the_papers_own_columns_are_never_blank(make_record):
+    tables = _tables([make_record(dataset="known/seasonal", variant="synthetic")], references=load_references())
+    for layout in LAYOUTS:
+        published = tables[layout.key].shown[PUBLISHED]
+        named = tables[layout.key].shown["", "metric"] != ""
+        for model in ("Aaren", "Transformer"):
+            column = published[f"{model} (paper) [1]"]
+            assert (column[named] != "").all()
+            assert (column[~named] == "").all()
+        told = any(note.startswith("not imported:") and "import_paper" in note for note in tables[layout.key].notes)
+        assert told == bool(named.any())
+    horizons = _tables([make_record(horizon=336)], references=load_references())["horizons"]
+    line = _line(horizons, "ETTh1", "MSE", 336)
+    assert (line["Aaren (paper) [1]"], line["Transformer (paper) [1]"]) == ("0.650", "not imported")
+    assert PUBLISHED not in tables["extras_forecasting"].shown.columns.get_level_values(0)
+
+
+def test_only_a_part_of_the_real_set_stands_beside_its_published_numbers(make_record):
+    def extras(variant):
+        record = make_record(
+            family="events", dataset="StackOverflow", label=f"StackOverflow-{variant}", variant=variant
+        )
+        return _tables([record], references=load_references())["extras_events"]
+
+    partial = extras("partial")
+    assert _line(partial, "StackOverflow-partial", "accuracy, %")["AttNHP [2]"] == "45.2"
+    assert any("is a part of StackOverflow" in note for note in partial.notes)
+    for variant in ("sample", "stand_in", "surrogate"):
+        assert PUBLISHED not in extras(variant).shown.columns.get_level_values(0)
 
 
 def test_caption_says_under_which_rules(make_record):
