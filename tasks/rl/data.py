@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,8 +44,7 @@ class RLData(TaskData):
         episodes: those trained on. `held_out` are a surrogate's others (val and test take turns), None for D4RL's sets.
         standardise: from observations to states, fitted on the training episodes (`state_mean`, `state_std` [n]).
         target_return: what the policy is asked for when it is rolled out, and `target_rule`, where that is from.
-        mean_return: of all episodes, held-out ones too: what `return_ratio` divides by.
-        source: facts of the data for the record, plain JSON values.
+        all_returns, all_lengths: of all episodes, held-out ones too [E]; `return_ratio` divides by the mean of them.
 
     Args:
         episodes: all complete episodes.
@@ -74,7 +74,7 @@ class RLData(TaskData):
         _check(options, rollout)
         self.robot, self.K, self.scale = robot, int(options["context"]), float(options["scale"])
         self.sampling, self.observe = options["sampling"], options["observe"]
-        self.mean_return = float(episodes.returns.mean())
+        self.all_returns, self.all_lengths = episodes.returns, episodes.lengths
         parts = {}
         if hold_out:
             if len(episodes) < 3:
@@ -95,7 +95,12 @@ class RLData(TaskData):
         windows = {split: len(self._tiles.get(split, ())) for split in FIRST_SEED}
         self.sizes = {"train": len(self.episodes.rewards)} | {s: self._n[s] + windows[s] for s in FIRST_SEED}
         self.target_return, self.target_rule = self._target(rollout["target_return"], target_return)
-        self.source = self._facts(path, metadata or {})
+        self.path, self.metadata = path, dict(metadata or {})
+
+    @property
+    def mean_return(self) -> float:
+        """Of all episodes."""
+        return float(self.all_returns.mean())
 
     @property
     def state_mean(self) -> np.ndarray:
@@ -132,7 +137,20 @@ class RLData(TaskData):
         """All episodes to roll out in one batch, in lock-step; then the held-out windows, every step once."""
         windows = np.arange(self._n[split], self.sizes[split])
         chunks = np.split(windows, np.arange(self.eval_batch_size, len(windows), self.eval_batch_size))
-        return [np.arange(self._n[split]), *(chunk for chunk in chunks if len(chunk))]
+        return [batch for batch in (np.arange(self._n[split]), *chunks) if len(batch)]
+
+    def facts(self) -> dict[str, Any]:
+        """What the data are, for the record: plain JSON values."""
+        returns = self.all_returns
+        spread = {"mean": returns.mean(), "std": returns.std(), "min": returns.min(), "max": returns.max()}
+        return {
+            "file": Path(self.path).name,
+            "metadata": self.metadata,
+            "episodes": len(returns),
+            "steps": int(self.all_lengths.sum()),
+            "held_out_episodes": 0 if self.held_out is None else len(self.held_out),
+            "return": {name: float(value) for name, value in spread.items()},
+        }
 
     def _target(self, asked: float | None, own: float | None) -> tuple[float, str]:
         if asked is not None:
@@ -141,31 +159,16 @@ class RLData(TaskData):
             return float(own), "the dataset's config"
         return float(self.episodes.returns.max()), "the best return in the training episodes"
 
-    def _facts(self, path: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        returns = self.episodes.returns
-        spread = {"mean": returns.mean(), "std": returns.std(), "min": returns.min(), "max": returns.max()}
-        return {
-            "file": path.rpartition("/")[2],
-            "metadata": dict(metadata),
-            "episodes": len(self.episodes),
-            "steps": len(self.episodes.rewards),
-            "held_out_episodes": 0 if self.held_out is None else len(self.held_out),
-            "return": {name: float(value) for name, value in spread.items()},
-            "mean_return": self.mean_return,
-            "target_return": self.target_return,
-            "target_rule": self.target_rule,
-        }
-
 
 def _check(options: Mapping[str, Any], rollout: Mapping[str, Any]) -> None:
     for option, known in (("sampling", SAMPLING), ("observe", OBSERVE)):
         if options[option] not in known:
             raise ConfigError(f"task.data.{option}", options[option], f"choose one of {', '.join(known)}")
-    counts = {"task.data.context": options["context"]}
-    counts |= {f"task.rollout.{split}_episodes": rollout[f"{split}_episodes"] for split in FIRST_SEED}
-    for option, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(option, value, "must be a whole number, at least 1")
+    counts = [("task.data.context", options["context"], 1)]
+    counts += [(f"task.rollout.{split}_episodes", rollout[f"{split}_episodes"], 0) for split in FIRST_SEED]
+    for option, value, least in counts:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(option, value, f"must be a whole number, at least {least}")
     if not 0 < options["scale"] < float("inf"):
         raise ConfigError("task.data.scale", options["scale"], "returns are divided by it: it must be positive")
 
