@@ -6,6 +6,7 @@ gymnasium's worker processes cost more than they give. Nothing is rendered and n
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -18,6 +19,8 @@ from tasks.rl.robots import Robot
 
 if TYPE_CHECKING:
     import gymnasium
+
+log = logging.getLogger(__name__)
 
 
 class EnvironmentFailed(RuntimeError):
@@ -34,7 +37,10 @@ def make_env(robot: Robot, render_mode: str | None = None) -> gymnasium.Env:
     """
     try:
         import gymnasium
+        import mujoco
 
+        if mujoco.get_mju_user_warning() is None:  # pyright: ignore[reportAttributeAccessIssue]
+            mujoco.set_mju_user_warning(_note)  # pyright: ignore[reportAttributeAccessIssue]
         with warnings.catch_warnings():
             # v5 has other physics (Walker2d), rewards (Hopper) and observations (Ant) than the data
             warnings.filterwarnings("ignore", message=".*is out of date.*", category=DeprecationWarning)
@@ -42,6 +48,12 @@ def make_env(robot: Robot, render_mode: str | None = None) -> gymnasium.Env:
     except Exception as error:
         reason = f"{robot.env_id} cannot be made ({type(error).__name__}: {error})"
         raise EnvironmentFailed(f'{reason}. Fix: pip install "gymnasium[mujoco]", or make setup') from error
+
+
+def _note(message: str) -> None:
+    """MuJoCo's warnings to the log: by itself it prints them and writes MUJOCO_LOG.TXT where the user happens to be."""
+    # gymnasium's own models of Hopper and Walker2d say settotalmass: news to nobody
+    log.log(logging.DEBUG if "settotalmass" in message else logging.WARNING, "MuJoCo: %s", message)
 
 
 class LockStep:

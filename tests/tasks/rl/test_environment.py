@@ -65,10 +65,14 @@ def test_an_episode_is_cut_after_a_thousand_steps():
     assert not any(terminated[0] for terminated, _ in ends)
 
 
-def test_making_an_environment_warns_of_nothing():
+def test_making_an_environment_warns_of_nothing_and_leaves_no_file(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        make_env(ROBOTS["walker2d"]).close()
+        for name in ("walker2d", "halfcheetah", "hopper", "ant"):  # MuJoCo tells of Walker2d's model at the next one
+            make_env(ROBOTS[name]).close()
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_reward_that_is_not_a_number_names_environment_seed_and_step():
