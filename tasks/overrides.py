@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from tasks.errors import ConfigError, UnknownDataset, near_misses
+from tasks.suite.manifest import without_version
 
 # Groups whose options a user names; hydra's own are hydra's to check.
 GROUPS = ("dataset", "model", "profile", "logger", "experiment", "runtime")
@@ -49,6 +50,8 @@ def _checked_choices(group: str, value: str, known: Sequence[str]) -> str:
         return value  # glob(*), choice(...): Hydra expands these from what there is
     folded = {name.casefold(): name for name in known}
     names = [part.strip().strip("'\"") for part in value.strip("[]").split(",")]
+    if group == "dataset":
+        names = [name if name.casefold() in folded else without_version(name) for name in names]
     for name in names:
         if name.casefold() not in folded:
             if group == "dataset":

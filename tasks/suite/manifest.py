@@ -32,6 +32,12 @@ CHECKS = ("strict", "warn")
 OURS = ("known/", "extra/")  # sets outside the paper's 38
 
 
+def without_version(name: str) -> str:
+    """D4RL's users know `hopper-medium` as `hopper-medium-v2`; there is no other version of it here."""
+    robot = name.partition("-")[0].casefold()
+    return name.removesuffix("-v2") if robot in ("halfcheetah", "ant", "hopper", "walker2d") else name
+
+
 class ManifestError(ValueError):
     """The manifest breaks its schema: the message names the file, the field and what was expected."""
 
@@ -121,9 +127,10 @@ class Manifest:
     def find(self, name: str) -> DatasetEntry:
         """The dataset of this name, whatever its case; `UnknownDataset` with near misses otherwise."""
         folded = {known.casefold(): known for known in self.datasets}
-        if name.casefold() not in folded:
+        wanted = without_version(name.casefold())
+        if wanted not in folded:
             raise UnknownDataset(name, self.datasets)
-        return self.datasets[folded[name.casefold()]]
+        return self.datasets[folded[wanted]]
 
     @property
     def main(self) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def test_the_38_names_and_families_are_exactly_the_papers():
     assert found == wanted
     assert len(found) == 38
     others = set(load_manifest().datasets) - set(found)
-    assert {"known/seasonal", "known/hawkes", "extra/us-temperatures"} <= others
+    assert {"known/seasonal", "known/hawkes", "known/hopper-masked", "extra/us-temperatures"} <= others
     assert all(name.startswith(("known/", "extra/")) for name in others)
 
 
@@ -44,6 +44,13 @@ def test_names_ignore_case_and_unknown_ones_bring_near_misses():
         load_manifest().find("wether")
     assert caught.value.near[0] == "Weather"
     assert isinstance(caught.value, ValueError)
+
+
+def test_d4rls_names_are_known_too_but_no_other_version():
+    assert load_manifest().find("Hopper-Medium-v2").name == "hopper-medium"
+    for name in ("hopper-medium-v0", "hopper-medium-v1", "ETTh1-v2", "hopper-v2"):
+        with pytest.raises(UnknownDataset):
+            load_manifest().find(name)
 
 
 @pytest.mark.parametrize("name", list(load_manifest().datasets))
