@@ -34,7 +34,7 @@ ROUNDING = 1e-5  # by so much an action may leave [-1, 1]
 # The height of the torso just after a reset, and what the reset adds to it at most (gymnasium v4, the same in v2).
 RESET_HEIGHT = {"hopper": (1.25, 0.005), "walker2d": (1.25, 0.005), "halfcheetah": (0.0, 0.1), "ant": (0.75, 0.1)}
 # What h5py raises for bytes that make no sense.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError)
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
 def parse(resolved: Resolved) -> dict[str, np.ndarray]:
@@ -70,11 +70,11 @@ def read_episodes(path: Path, robot: Robot, *, expect: Mapping[str, Any] | None 
         if not len(ends):
             raise DatasetError(path, f"has no complete episode in {rows} steps", FETCH_AGAIN)
         starts = np.concatenate([[0], ends]).astype(np.int64)
-        columns = {key: _columns(found[key], path, starts[-1], robot) for key in found.keys() - FLAGS}
+        columns = {key: _columns(found[key], path, int(starts[-1]), robot) for key in found.keys() - FLAGS}
     episodes = Episodes(columns["observations"], columns["actions"], columns["rewards"], starts, columns.get(MEANS))
     _check_robot(episodes, path, robot)
     if expect:
-        _check_counts(episodes, expect, path, tail=rows > starts[-1])
+        _check_counts(episodes, expect, path, tail=bool(rows > starts[-1]))
     return episodes
 
 
