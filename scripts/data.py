@@ -128,5 +128,46 @@ def import_events(
     console().print(f"{name}: written to {escape(str(target))}")
 
 
+@app.command("surrogate")
+def make_surrogates(
+    names: Annotated[list[str], typer.Argument(help="hopper-medium ..., or all: the paper's twelve")],
+    steps: Annotated[int, typer.Option(help="environment steps of each")] = 100_000,
+    seed: Annotated[int, typer.Option(help="of resets, policies and noise")] = 0,
+    source: Annotated[str, typer.Option(help="own: policies of the project; snapshots: of the data root")] = "own",
+    out: Annotated[Path | None, typer.Option(help="a folder to have them in; default: the cache")] = None,
+) -> None:
+    """Roll behaviour policies out on real physics: RL data in D4RL's layout, which is not D4RL's.
+
+    The same command finds a file that is already there; training makes what it needs by itself."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from tasks.rl.d4rl import read_metadata
+    from tasks.rl.environment import EnvironmentFailed
+    from tasks.rl.surrogate import surrogate_file
+
+    screen = console()
+    if names == ["all"]:
+        names = [name for name in load_manifest().main if load_manifest().datasets[name].family == "rl"]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    for name in names:
+        with Progress(*columns, console=screen, transient=True, disable=not sys.stdout.isatty()) as bar:
+            job = bar.add_task(name, total=steps)
+            try:
+                path = surrogate_file(
+                    name, steps, seed, source, out=out, report=lambda done, j=job: bar.update(j, completed=done)
+                )
+                facts = read_metadata(path)
+            except ConfigError as error:
+                option = error.option.rsplit(".", 1)[-1]
+                typer.echo(f"--{option} {error.value}: {error.reason}" if "." in error.option else str(error), err=True)
+                raise typer.Exit(2) from error
+            except (DatasetError, EnvironmentFailed, OSError) as error:
+                typer.echo(f"{name}: {error}", err=True)
+                raise typer.Exit(1) from error
+        skill = f"{facts['skill/episodes']} episodes, return {facts['skill/return_mean']:.0f}"
+        spread = f"± {facts['skill/return_std']:.0f}, score {facts['skill/normalized_score']:.1f}"
+        screen.print(f"{facts['dataset']}: {skill} {spread}, verified: {escape(str(path))}")
+
+
 if __name__ == "__main__":
     app()

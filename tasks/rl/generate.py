@@ -40,7 +40,11 @@ class Episode:
 
 
 def roll_out_steps(
-    robot: Robot, mixture: Mixture, steps: int, seed: int, report: Callable[[int], None] = lambda done: None
+    robot: Robot,
+    mixture: Mixture,
+    steps: int,
+    seed: tuple[int, ...],
+    report: Callable[[int], None] = lambda done: None,
 ) -> list[Episode]:
     """Episodes that hold exactly `steps` steps in all; the last one may be cut off before its end.
 
@@ -76,7 +80,7 @@ class Skill:
 
 def measure_skill(robot: Robot, mixture: Mixture, episodes: int, seed: int) -> Skill:
     """Roll out whole episodes, all at once; actions are drawn, as in the data."""
-    slots = _Slots(robot, mixture, episodes, seed)
+    slots = _Slots(robot, mixture, episodes, (seed,))
     done: list[Episode] = []
     try:
         while slots.running.any():
@@ -92,7 +96,7 @@ def measure_skill(robot: Robot, mixture: Mixture, episodes: int, seed: int) -> S
 class _Slots:
     """The simulators, each in some episode, and what these episodes held so far."""
 
-    def __init__(self, robot: Robot, mixture: Mixture, n: int, seed: int) -> None:
+    def __init__(self, robot: Robot, mixture: Mixture, n: int, seed: tuple[int, ...]) -> None:
         self.robot, self.mixture, self.seed = robot, mixture, seed
         self.envs = LockStep(robot, [0] * n)
         self.envs.reset()
@@ -119,7 +123,7 @@ class _Slots:
             self.running[slot] = False
 
     def _start(self, slot: int) -> None:
-        rng = np.random.default_rng([self.seed, self.started])
+        rng = np.random.default_rng([*self.seed, self.started])
         self.policy[slot] = rng.choice(len(self.mixture.policies), p=self.mixture.shares)
         for name, stacked in self.weights.items():
             stacked[slot] = getattr(self.mixture.policies[self.policy[slot]], name)

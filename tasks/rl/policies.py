@@ -136,6 +136,18 @@ def load_snapshots(path: Path, robot: Robot, iterations: Iterable[int]) -> tuple
     return tuple(policies)
 
 
+def snapshot_lengths(path: Path, iterations: Iterable[int]) -> Float[np.ndarray, " n"]:
+    """The mean episode length that a log of the data root tells of each iteration. Raises DatasetError."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            table: Any = file["log"]
+            return table["avglen"][:][list(iterations)].astype(np.float64)
+    except (*_DAMAGE, IndexError) as error:
+        raise DatasetError(path, f"is not a readable log of policies ({error})", FETCH_AGAIN) from error
+
+
 def policy_of(arrays: Mapping[str, Any]) -> GaussianPolicy:
     """A policy from the arrays of `NAMES`, which are copied as float32."""
     return GaussianPolicy(**{name: np.array(arrays[name], np.float32, order="C") for name in NAMES})
