@@ -65,7 +65,7 @@ class RLData(TaskData):
         hold_out: bool,
         options: Mapping[str, Any],
         rollout: Mapping[str, Any],
-        target_return: float | None,
+        target_return: int | float | None,
         seed: int,
         path: str,
         metadata: Mapping[str, Any] | None = None,
@@ -152,7 +152,7 @@ class RLData(TaskData):
             "return": {name: float(value) for name, value in spread.items()},
         }
 
-    def _target(self, asked: float | None, own: float | None) -> tuple[float, str]:
+    def _target(self, asked: int | float | None, own: int | float | None) -> tuple[float, str]:
         if asked is not None:
             return float(asked), "task.rollout.target_return"
         if own is not None:
@@ -171,6 +171,9 @@ def _check(options: Mapping[str, Any], rollout: Mapping[str, Any]) -> None:
             raise ConfigError(option, value, f"must be a whole number, at least {least}")
     if not 0 < options["scale"] < float("inf"):
         raise ConfigError("task.data.scale", options["scale"], "returns are divided by it: it must be positive")
+    target = rollout["target_return"]
+    if target is not None and not np.isfinite(target):
+        raise ConfigError("task.rollout.target_return", target, "must be a finite number, or null for the set's own")
 
 
 def load(cfg: Mapping[str, Any], resolved: Resolved) -> RLData:
