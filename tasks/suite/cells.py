@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit  # the t quantile; scipy.stats breaks where torch is blocked by a None module
 
 from tasks.suite.identity import canonical_json
 from tasks.suite.layout import Metric
@@ -68,25 +66,6 @@ class Cell:
     def better_than(self, other: Cell) -> bool:
         """Whether this cell's mean is strictly better than the other's."""
         return self.mean > other.mean if self.higher_is_better else self.mean < other.mean
-
-
-def difference(first: Cell | None, second: Cell | None) -> str:
-    """`first - second`, paired over the seeds both have, with its 95 % t interval; undecided when seeds are too few."""
-    if first is None or second is None or not first.values or not second.values:
-        return ""
-    common = sorted(set(first.values) & set(second.values), key=str)
-    if not common:
-        return "undecided (no common seed)"
-    differences = np.array([first.values[key] - second.values[key] for key in common])
-    mean, digits = float(differences.mean()), first.metric.digits
-    if len(common) == 1:
-        return f"{mean:+.{digits}f}; undecided (1 seed)"
-    error = float(differences.std(ddof=1)) / math.sqrt(len(common))
-    half = float(stdtrit(len(common) - 1, 0.975)) * error
-    partial = max(len(first.values), len(second.values)) > len(common)
-    return f"{mean:+.{digits}f} [{mean - half:+.{digits}f}, {mean + half:+.{digits}f}]" + (
-        f" ({len(common)} pairs)" if partial else ""
-    )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,13 @@ class Layout:
     horizons: tuple[int, ...] = ()
     average: bool = False
 
+    @property
+    def judged_at(self) -> int | str | None:
+        """The horizon at which a dataset counts in the family's verdict: their mean where the table has it."""
+        if not self.horizons:
+            return None
+        return MEAN_HORIZON if self.average else MAIN_HORIZON
+
 
 METRICS = {
     "rl": (Metric("normalized_score", "normalised score", digits=1),),
@@ -54,6 +61,7 @@ DATASETS = {
 }  # fmt: skip
 
 MAIN_HORIZON = 192
+MEAN_HORIZON = "mean"  # the mean over HORIZONS
 HORIZONS = (96, 192, 336, 720)
 UNMARKED = frozenset({"Sin", "Uber", "Taxi"})  # event sets without marks: no accuracy to report
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from tasks.suite.layout import MEAN_HORIZON
+
 COLUMNS = (
     "family", "dataset", "horizon", "metric", "model", "value", "std", "source", "protocol", "note",
 )  # fmt: skip
 REFERENCE_FOLDER = Path(__file__).resolve().parents[2] / "results" / "reference"
 IMPORTED = "imported"  # the folder below it that scripts/import_paper.py writes and git ignores
-MEAN_HORIZON = "mean"  # the mean over horizons 96, 192, 336 and 720
 PAPER_MODELS = ("Aaren (paper)", "Transformer (paper)")
 PAPER_SOURCE = "Feng et al. 2024, Attention as an RNN, arXiv 2405.13956v2"
 PAPER_PROTOCOL = "the paper's; 5 seeds"

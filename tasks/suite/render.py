@@ -117,8 +117,11 @@ def _escape_markdown(text: str) -> str:
 
 
 def _styled(table: Table, escape: Callable[[str], str]) -> Styler:
-    weights = table.bold.map(lambda is_best: "font-weight: bold" if is_best else "")
-    style = table.shown.style.apply(lambda _: weights, axis=None)
+    shown, bold = table.shown, table.bold
+    if not any(shown.columns.get_level_values(0)):  # no groups: one header line
+        shown, bold = shown.droplevel(0, axis=1), bold.droplevel(0, axis=1)
+    weights = bold.map(lambda is_best: "font-weight: bold" if is_best else "")
+    style = shown.style.apply(lambda _: weights, axis=None)
     style.format(escape)
     style.format_index(escape, axis=1)
     return style.hide(axis="index")

@@ -9,8 +9,7 @@ from typing import Any
 
 from tasks.suite.cells import Cell, Choice, average, cell, choose
 from tasks.suite.coverage import Coverage
-from tasks.suite.layout import FAMILY_OF, METRICS, Layout, Metric, metrics_of
-from tasks.suite.references import MEAN_HORIZON
+from tasks.suite.layout import FAMILY_OF, MEAN_HORIZON, METRICS, Layout, Metric, metrics_of
 
 Record = Mapping[str, Any]
 PAIR = ("aaren", "transformer")
@@ -31,6 +30,7 @@ class Row:
     best: str = ""  # the best score there can be, where a set's truth is known
     origin: str = ""  # the dataset whose variant this is, where the label is not its name
     variant: str | None = None
+    family: str = ""
 
     @property
     def published_as(self) -> str:
@@ -90,7 +90,7 @@ def main_rows(
             rows += _rows(dataset, horizon, metrics, choice, note)
         if layout.average:
             rows += _average_rows(dataset, metrics, [row for row in rows if row.dataset == dataset], len(horizons))
-    return rows
+    return [replace(row, family=layout.family) for row in rows]
 
 
 def extra_rows(family: str, records: Iterable[Record], prefer: Collection[str] = ()) -> list[Row]:
@@ -105,7 +105,7 @@ def extra_rows(family: str, records: Iterable[Record], prefer: Collection[str] =
         metrics = metrics_of(family, group[0]["dataset"]) or _metrics_found(group)
         origin, variant = group[0]["dataset"], group[0]["variant"]
         made = _rows(label, horizon, metrics, choose(group, prefer), "")
-        rows += [replace(row, origin=origin, variant=variant) for row in made]
+        rows += [replace(row, origin=origin, variant=variant, family=family) for row in made]
     return rows
 
 

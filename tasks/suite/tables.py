@@ -16,16 +16,19 @@ import pandas as pd
 
 from tasks.suite.atomic import write_atomic
 from tasks.suite.captions import caption, footnotes
-from tasks.suite.cells import difference
 from tasks.suite.coverage import Coverage
-from tasks.suite.layout import LAYOUTS
+from tasks.suite.layout import FAMILY_OF, LAYOUTS, MAIN_HORIZON
 from tasks.suite.published import published
 from tasks.suite.rows import PAIR, Row, extra_rows, in_main_table, main_rows
+from tasks.suite.statistics import difference, pair
+from tasks.suite.summary import SUMMARY_COLUMNS, SUMMARY_NOTE, Summary, rule, summarise, verdict
 
 Record = Mapping[str, Any]
 OURS, PUBLISHED = "measured here: mean ± std (seeds)", "published, other set-ups"
 MAIN_PROTOCOL = "honest"
 MODEL_ORDER = (*PAIR, "mean", "none")
+OWN_SETS, OTHER_SETS = "the paper's", "other variants of them"
+SUMMARY_TITLE = "Aaren against the Transformer, by family"
 MAIN_KEYS = frozenset(layout.key for layout in LAYOUTS)
 EXTENSIONS = ("md", "tex", "csv", "html")
 
@@ -86,6 +89,7 @@ def build(
     done = [record for record in records if record["status"] == "done"]
     command = command or _command(profile, protocol, records)
     tables: list[Table] = []
+    families: list[tuple[str, str, Summary | None]] = []
     for layout in LAYOUTS:
         own = [record for record in records if record["family"] == layout.family]
         if protocol != MAIN_PROTOCOL and not own:
@@ -94,15 +98,23 @@ def build(
         used = [r for r in done if r["family"] == layout.family and in_main_table(r)]
         used = [r for r in used if not layout.horizons or r["horizon"] in layout.horizons]
         text = caption(layout.title, profile, protocol, used, command)
-        tables.append(_table(layout.key, layout.title, text, layout.family, rows, references, problems))
+        summary = summarise(layout.family, rows, layout.judged_at)
+        if summary is not None or not layout.average:
+            families.append((layout.family, OWN_SETS, summary))
+        tables.append(_table(layout.key, layout.title, text, layout.family, rows, references, problems, summary))
     for family in sorted({record["family"] for record in records}):
         rows = extra_rows(family, records, prefer)
         if rows:
             title = f"{family.capitalize()}: other variants, and sets outside the 38"
             used = [r for r in done if r["family"] == family and not in_main_table(r)]
             text = caption(title, profile, protocol, used, command)
-            tables.append(_table(f"extras_{family}", title, text, family, rows, references, problems))
-    return tables
+            horizon = MAIN_HORIZON if any(row.horizon == MAIN_HORIZON for row in rows) else None
+            summary = summarise(family, rows, horizon)
+            families += [(family, OTHER_SETS, summary)] if summary else []
+            tables.append(_table(f"extras_{family}", title, text, family, rows, references, problems, summary))
+    used = [record for record in done if FAMILY_OF.get(record["dataset"]) == record["family"]]
+    text = caption(SUMMARY_TITLE, profile, protocol, used, command)
+    return [*tables, _summary_table(text, families)]
 
 
 def write_tables(tables: Sequence[Table], folder: Path, profile: str, protocol: str) -> list[Path]:
@@ -130,6 +142,7 @@ def _table(
     rows: Sequence[Row],
     references: pd.DataFrame,
     problems: Sequence[str],
+    summary: Summary | None,
 ) -> Table:
     extern = published(family, rows, references, paper=key in MAIN_KEYS)
     models = _models(rows)
@@ -149,6 +162,7 @@ def _table(
             absent = "not run" if row.cells else ""
             line[OURS, model] = cell.text() + (" †" if model in ahead else "") if cell else absent
         line[OURS, f"{PAIR[0]} - {PAIR[1]}, 95 % interval"] = difference(*(row.cells.get(m) for m in PAIR))
+        line[OURS, "verdict"] = verdict(row)
         for name in extern.columns:
             line[PUBLISHED, name] = numbers.get(name, "")
         line["", "note"] = row.note
@@ -160,8 +174,26 @@ def _table(
     marks.columns = shown.columns
     if not (shown["", "note"] != "").any():
         shown, marks = shown.drop(columns=[("", "note")]), marks.drop(columns=[("", "note")])
-    notes = (*footnotes(rows), *extern.notes, *(f"Left out, unusable: {text}." for text in problems))
+    said = [text for text in (summary.sentence() if summary else "", rule(rows)) if text]
+    notes = (*said, *footnotes(rows), *extern.notes, *(f"Left out, unusable: {text}." for text in problems))
     return Table(key, title, text, notes, shown, marks, _tidy(key, rows))
+
+
+def _summary_table(text: str, families: Sequence[tuple[str, str, Summary | None]]) -> Table:
+    lines: list[dict[tuple[str, str], str]] = []
+    tidy: list[dict[str, Any]] = []
+    for family, sets, summary in families:
+        line = {"family": family, "sets": sets} | dict.fromkeys(SUMMARY_COLUMNS, "")
+        line["verdict"] = "not run" if summary is None else summary.verdict
+        tidy.append(line | (summary.numbers() if summary else {}))
+        if summary is not None:
+            line |= summary.cells()
+        lines.append({("", name): value for name, value in line.items()})
+    shown = pd.DataFrame(lines)
+    shown.columns = pd.MultiIndex.from_tuples(list(shown.columns))
+    notes = tuple(dict.fromkeys(summary.rule() for _, _, summary in families if summary is not None))
+    bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
+    return Table("summary", SUMMARY_TITLE, text, (*notes, SUMMARY_NOTE), shown, bold, pd.DataFrame(tidy))
 
 
 def _models(rows: Sequence[Row]) -> list[str]:
@@ -173,21 +205,27 @@ def _models(rows: Sequence[Row]) -> list[str]:
 
 
 def _tidy(key: str, rows: Sequence[Row]) -> pd.DataFrame:
+    """One line a cell; Aaren's also holds its difference to the Transformer."""
     columns = (
         "table", "dataset", "horizon", "metric", "model", "mean", "std", "seeds", "failed", "test_items",
-        "higher_is_better", "trained", "same_options", "note",
+        "higher_is_better", "trained", "same_options", "difference", "low", "high", "pairs", "verdict", "note",
     )  # fmt: skip
     lines: list[tuple[Any, ...]] = []
+    nothing = float("nan")
+    none = (nothing, nothing, nothing, "", "")
     for row in rows:
         place = (key, row.dataset, "" if row.horizon is None else row.horizon, row.metric.title if row.metric else "")
+        paired = pair(*(row.cells.get(name) for name in PAIR))
         for cell in row.cells.values():
             size = "/".join(str(n) for n in cell.n)
             numbers = (cell.mean, cell.std, len(cell.values), cell.failed, size)
-            lines.append(
-                (*place, cell.model, *numbers, cell.higher_is_better, cell.trained, cell.same_options, row.note)
-            )
+            kind = (cell.higher_is_better, cell.trained, cell.same_options)
+            held = none
+            if paired is not None and cell.model == PAIR[0]:
+                held = (paired.mean, *paired.interval(), len(paired.differences), verdict(row))
+            lines.append((*place, cell.model, *numbers, *kind, *held, row.note))
         if not row.cells:
-            lines.append((*place, "", float("nan"), float("nan"), 0, 0, "", "", "", "", row.note))
+            lines.append((*place, "", nothing, nothing, 0, 0, "", "", "", "", *none, row.note))
     return pd.DataFrame(lines, columns=list(columns))
 
 

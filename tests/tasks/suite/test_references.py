@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.suite.layout import FAMILY_OF, METRICS
+from tasks.suite.layout import FAMILY_OF, MEAN_HORIZON, METRICS
 from tasks.suite.references import (
     COLUMNS,
     IMPORTED,
-    MEAN_HORIZON,
     PAPER_MODELS,
     PAPER_PROTOCOL,
     PAPER_SOURCE,

@@ -40,7 +40,7 @@ def test_all_38_rows_without_a_single_record():
         "Uber": Coverage(False, "Uber-sample", "Uber was not found", "bring the CSV"),
     }
     tables = _tables([], known=known)
-    assert list(tables) == [layout.key for layout in LAYOUTS]
+    assert list(tables) == [*(layout.key for layout in LAYOUTS), "summary"]
     for layout in LAYOUTS:
         assert list(dict.fromkeys(tables[layout.key].shown["", "dataset"])) == list(layout.datasets)
     assert sum(len(datasets) for datasets in DATASETS.values()) == 38
@@ -125,7 +125,7 @@ def test_profiles_and_protocols_never_mix(make_record, tmp_path):
     for path in (tmp_path / "alone" / "quick-honest").iterdir():
         assert (tmp_path / "beside" / "quick-honest" / path.name).read_bytes() == path.read_bytes()
     compat = {path.name for path in (tmp_path / "beside" / "quick-paper_compat").glob("*.md")}
-    assert compat == {"table4_classification.md"}
+    assert compat == {"table4_classification.md", "summary.md"}
     assert "protocol paper_compat" in (tmp_path / "beside/quick-paper_compat/table4_classification.md").read_text()
 
 
@@ -289,9 +289,9 @@ def test_caption_says_under_which_rules(make_record):
 
 def test_files_that_no_longer_exist_go(make_record, tmp_path):
     first = list(_tables([make_record(dataset="known/seasonal", variant="synthetic")]).values())
-    assert len(write_tables(first, tmp_path, "quick", "honest")) == 24
+    assert len(write_tables(first, tmp_path, "quick", "honest")) == 28
     write_tables(list(_tables([make_record()]).values()), tmp_path, "quick", "honest")
-    assert len(list((tmp_path / "quick-honest").iterdir())) == 20
+    assert len(list((tmp_path / "quick-honest").iterdir())) == 24
 
 
 def test_the_default_coverage_knows_every_dataset(monkeypatch, tmp_path):
