@@ -23,6 +23,7 @@ def train_policy(
     work: Work,
     seed: Seed = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="environment steps; default: the robot's own")] = None,
+    until: Annotated[int | None, typer.Option(min=1, help="stop early, after this many steps")] = None,
     every: Annotated[int, typer.Option(min=1, help="steps between snapshots")] = 40_000,
 ) -> None:
     """Train one robot's policy; the same command goes on where a training was cut off."""
@@ -36,7 +37,7 @@ def train_policy(
     def report(line: dict[str, float]) -> None:
         typer.echo(f"{name} {line['steps']:>9.0f} steps  return {line['return']:8.1f}  {line['cpu_seconds']:.0f} CPU-s")
 
-    train(ROBOTS[name], work / f"{name}-seed{seed}", settings, seed, every, report)
+    train(ROBOTS[name], work / f"{name}-seed{seed}", settings, seed, every, report, until)
 
 
 @app.command("pack")
@@ -55,7 +56,7 @@ def pack_tiers(
         raise typer.BadParameter(f"no such robot; choose one of {', '.join(ROBOTS)}")
     folder = work / f"{name}-seed{seed}"
     typer.echo("robot,tier,steps,return,std,score,length")
-    for line in pack(ROBOTS[name], folder, out, medium_return=medium_return, expert=medium_return is None):
+    for line in pack(ROBOTS[name], folder, out, medium_return=medium_return):
         typer.echo(line)
     if medium_return is None:
         (out / f"{name}-curve.csv").write_bytes((folder / "curve.csv").read_bytes())

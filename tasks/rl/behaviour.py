@@ -50,19 +50,26 @@ class Settings:
 SETTINGS = {
     "hopper": Settings(),
     "walker2d": Settings(),
-    "halfcheetah": Settings(gamma=0.98, gae_lambda=0.92, log_std=-1.0, max_grad_norm=0.8),
-    "ant": Settings(log_std=-1.0),
+    "halfcheetah": Settings(steps=2_000_000, gamma=0.98, gae_lambda=0.92, log_std=-1.0, max_grad_norm=0.8),
+    "ant": Settings(steps=2_000_000, log_std=-1.0),
 }
 
 
 def train(
-    robot: Robot, work: Path, settings: Settings, seed: int, every: int, report: Callable[[dict[str, float]], None]
+    robot: Robot,
+    work: Path,
+    settings: Settings,
+    seed: int,
+    every: int,
+    report: Callable[[dict[str, float]], None],
+    until: int | None = None,
 ) -> None:
     """Train a behaviour policy, or go on with one; a snapshot and a line of the curve every `every` steps.
 
     Args:
         work: the folder of this training; one (robot, settings, seed) only.
         report: called with each new line of the curve.
+        until: stop after this many steps, short of `settings.steps`, at which the learning rate would reach 0.
 
     Raises:
         ConfigError: if stable-baselines3 is missing, or `work` holds a training with other settings.
@@ -132,9 +139,9 @@ def train(
                 keep(self.model)
 
         def _on_step(self) -> bool:
-            return True
+            return until is None or self.num_timesteps < until
 
-    if done < settings.steps:
+    if done < min(settings.steps, until or settings.steps):
         model.learn(settings.steps - done, callback=Snapshots(), reset_num_timesteps=False)
         keep(model)
     envs.close()

@@ -1,7 +1,8 @@
 """From a training's snapshots to the tiers' policies: one npz a robot and tier, small enough to commit.
 
-The rules, the same for every robot: `expert` is the last snapshot; `medium` the first one whose return, measured over
-`EPISODES` episodes with drawn actions, is at least half of the expert's; `random` the untrained network (as D4RL's);
+The rules, the same for every robot: `expert` is the snapshot at which the learning curve (mean return of the last 100
+training episodes) is highest; `medium` the first one whose return, measured over `EPISODES` episodes with drawn
+actions, is at least half of the expert's; `random` the untrained network (as D4RL's);
 `medium-replay` is snapshots evenly spaced from untrained to medium, each acting for the same number of steps, as in
 a replay buffer: so in more episodes while these were short. `medium-expert` has no file, it uses two others.
 """
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import ConfigError
+from tasks.rl.behaviour import read_curve
 from tasks.rl.generate import Skill, measure_skill
 from tasks.rl.policies import NAMES, GaussianPolicy, Mixture, policy_of
 from tasks.rl.robots import Robot, normalized_score
@@ -26,13 +28,13 @@ REPLAY_SNAPSHOTS = 9
 SEED = 20_000
 
 
-def pack(robot: Robot, work: Path, out: Path, *, medium_return: float | None = None, expert: bool = True) -> list[str]:
+def pack(robot: Robot, work: Path, out: Path, *, medium_return: float | None = None) -> list[str]:
     """Choose the tiers' policies and write them to `out`/<robot>-<tier>.npz.
 
     Args:
         work: the folder of one training.
         medium_return: the return that `medium` must reach, where the training is not over yet.
-        expert: whether the last snapshot is the expert already.
+            No expert is written then.
 
     Returns:
         A line per tier: robot, tier, steps trained, mean and standard deviation of the return, score, mean length.
@@ -52,7 +54,9 @@ def pack(robot: Robot, work: Path, out: Path, *, medium_return: float | None = N
             skills[at] = measure_skill(robot, _mixture(snapshots, {at: 1.0}), EPISODES, SEED)
         return skills[at]
 
-    wanted = skill(steps[-1]).mean / 2 if medium_return is None else medium_return
+    curve = [line for line in read_curve(work / "curve.csv") if line["episodes"] > 0]
+    best = int(max(curve, key=lambda line: line["return"])["steps"])
+    wanted = skill(best).mean / 2 if medium_return is None else medium_return
     medium = next((at for at in steps if skill(at).mean >= wanted), None)
     if medium is None:
         raise ConfigError("--medium-return", wanted, f"no snapshot of {work} reaches it")
@@ -60,8 +64,8 @@ def pack(robot: Robot, work: Path, out: Path, *, medium_return: float | None = N
     spread = np.linspace(0, len(before) - 1, min(REPLAY_SNAPSHOTS, len(before))).round().astype(int)
     episodes = {before[i]: 1 / skill(before[i]).length for i in spread}
     tiers = {"random": {steps[0]: 1.0}, "medium": {medium: 1.0}, "medium-replay": episodes}
-    if expert:
-        tiers["expert"] = {steps[-1]: 1.0}
+    if medium_return is None:
+        tiers["expert"] = {best: 1.0}
     lines = []
     for tier, weights in tiers.items():
         mixture = _mixture(snapshots, weights)

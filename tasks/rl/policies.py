@@ -7,6 +7,8 @@ root are HDF5.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +22,8 @@ from tasks.errors import DatasetError
 from tasks.files import FETCH_AGAIN
 from tasks.rl.robots import Robot
 
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError)
+# What numpy, zipfile and h5py raise for damaged bytes.
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 _LAYERS = ("hidden/FeedforwardNet/layer_0", "hidden/FeedforwardNet/layer_2", "out")
 
 
