@@ -99,7 +99,7 @@ class DecisionTransformer(nn.Module):
         states: Float[Tensor, "B K o"],
         actions: Float[Tensor, "B K a"],
         timesteps: Int[Tensor, "B K"],
-    ) -> Float[Tensor, "B 3K d"]:
+    ) -> Float[Tensor, "B 3*K d"]:
         """The tokens R_0, s_0, a_0, R_1, s_1, a_1 ... that the backbone sees."""
         parts = [self.embed_return(returns_to_go), self.embed_state(states), self.embed_action(actions)]
         steps = torch.stack(parts, 2) + self.embed_time(timesteps)[:, :, None]  # [B, K, 3, d]
