@@ -100,11 +100,17 @@ def verify_files(names: Names = None) -> None:
     """Hash every file that is there; the exit code is 1 if one is bad."""
     out = console()
     bad = count = 0
-    for checked in verify(_selected(names)):
+    selected = _selected(names)
+    for checked in verify(selected):
         count += 1
         bad += checked.state == "bad"
         detail = f"  {escape(checked.detail)}" if checked.detail else ""
         out.print(f"{_state(checked.state)} {checked.name:<26} {escape(str(checked.path))}{detail}")
+    if any(load_manifest().datasets[name].family == "rl" for name in selected):
+        from tasks.rl.d4rl_package import compare
+
+        if said := compare():
+            out.print(said)
     out.print(f"{count} files, {bad} bad")
     if bad:
         raise typer.Exit(1)
