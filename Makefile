@@ -24,7 +24,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long lint types reproduce sweep tables data bench lock lock-check clean
+.PHONY: help setup test test-long lint types reproduce sweep tables verify data bench lock lock-check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ sweep: setup ## a Hydra multirun: make sweep ARGS="'dataset=glob(*)' model=aaren
 
 tables: setup ## rebuild the tables from the records, without training
 	$(BIN)/python scripts/tables.py $(ARGS)
+
+verify: setup ## check the committed results: records, staleness, tables, cells too good to be true
+	$(BIN)/python scripts/verify.py $(ARGS)
 
 data: setup ## which of the 38 datasets are ready, and what would make the others so
 	$(BIN)/python scripts/data.py status $(ARGS)
