@@ -51,7 +51,7 @@ SETTINGS = {
     "hopper": Settings(),
     "walker2d": Settings(),
     "halfcheetah": Settings(steps=2_000_000, gamma=0.98, gae_lambda=0.92, log_std=-1.0, max_grad_norm=0.8),
-    "ant": Settings(steps=2_000_000, log_std=-1.0),
+    "ant": Settings(steps=1_500_000, log_std=-1.0),
 }
 
 

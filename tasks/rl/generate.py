@@ -17,15 +17,15 @@ from tasks.rl.policies import NAMES, Mixture
 from tasks.rl.robots import Robot
 
 SIMULATORS = 32  # at most, at once
-_STEPS_PER_SIMULATOR = 2000
+_STEPS_PER_SIMULATOR = 500
 _PER_STEP = ("actions", "rewards", "log_probs", "positions", "velocities")
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of T steps; observations (the simulated dimensions) have one row more than there are actions."""
+    """One episode of T steps; observations (the simulated dimensions) have one row more: `after` is T + 1."""
 
-    observations: Float32[np.ndarray, "T+1 do"]
+    observations: Float32[np.ndarray, "after do"]
     actions: Float32[np.ndarray, "T da"]
     rewards: Float32[np.ndarray, " T"]
     log_probs: Float32[np.ndarray, " T"]

@@ -1,10 +1,10 @@
 """From a training's snapshots to the tiers' policies: one npz a robot and tier, small enough to commit.
 
-The rules, the same for every robot: `expert` is the snapshot at which the learning curve (mean return of the last 100
-training episodes) is highest; `medium` the first one whose return, measured over `EPISODES` episodes with drawn
-actions, is at least half of the expert's; `random` the untrained network (as D4RL's);
-`medium-replay` is snapshots evenly spaced from untrained to medium, each acting for the same number of steps, as in
-a replay buffer: so in more episodes while these were short. `medium-expert` has no file, it uses two others.
+The rules, the same for every robot. `expert` is the best of the `CANDIDATES` snapshots where the learning curve (mean
+return of the last 100 training episodes) is highest, by its return over `EPISODES` new episodes with drawn actions;
+`medium` the first snapshot whose return, so measured, is at least half of the expert's; `random` the untrained network,
+as D4RL's; `medium-replay` is snapshots evenly spaced from untrained to medium, each acting for the same number of
+steps, as in a replay buffer: so in more episodes while these were short. `medium-expert` has no file, it uses two.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tasks.suite.atomic import write_atomic
 
 PACKED = ("random", "medium", "medium-replay", "expert")
 EPISODES = 20
+CANDIDATES = 8
 REPLAY_SNAPSHOTS = 9
 SEED = 20_000
 
@@ -55,7 +56,8 @@ def pack(robot: Robot, work: Path, out: Path, *, medium_return: float | None = N
         return skills[at]
 
     curve = [line for line in read_curve(work / "curve.csv") if line["episodes"] > 0]
-    best = int(max(curve, key=lambda line: line["return"])["steps"])
+    highest = sorted(curve, key=lambda line: line["return"])[-CANDIDATES:]
+    best = max((int(line["steps"]) for line in highest), key=lambda at: skill(at).mean)
     wanted = skill(best).mean / 2 if medium_return is None else medium_return
     medium = next((at for at in steps if skill(at).mean >= wanted), None)
     if medium is None:
