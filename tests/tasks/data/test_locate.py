@@ -122,7 +122,8 @@ def test_without_data_root_the_embedded_sets_are_ready():
     generated = {name for name, source in ready.items() if source == "generated"}
     assert {"Sin", "known/seasonal", "known/hawkes"} <= generated
     embedded = {name: source for name, source in ready.items() if name not in generated}
-    assert embedded == {"JapaneseVowels": "sktime", "extra/us-temperatures": "vega-datasets"}
+    surrogates = {name: "aaren" for name, entry in load_manifest().datasets.items() if entry.family == "rl"}
+    assert embedded == {"JapaneseVowels": "sktime", "extra/us-temperatures": "vega-datasets"} | surrogates
     assert resolve("Sin").label == "Sin"
 
 
