@@ -25,6 +25,7 @@ from tasks.suite.atomic import write_atomic
 
 WIDTH = 64
 CLIP_OBSERVATION = 10.0
+Line = dict[str, int | float]  # of the learning curve, by `COLUMNS`
 COLUMNS: tuple[str, ...] = ("steps", "return", "length", "episodes", "cpu_seconds")
 
 
@@ -61,7 +62,7 @@ def train(
     settings: Settings,
     seed: int,
     every: int,
-    report: Callable[[dict[str, float]], None],
+    report: Callable[[Line], None],
     until: int | None = None,
 ) -> None:
     """Train a behaviour policy, or go on with one; a snapshot and a line of the curve every `every` steps.
@@ -102,7 +103,7 @@ def train(
         seed=seed + done,
         device="cpu",
     )
-    curve: list[dict[str, float]] = []
+    curve: list[Line] = []
     cpu_before = 0.0
     if state:
         model.policy.load_state_dict(state["policy"])
@@ -147,7 +148,7 @@ def train(
     envs.close()
 
 
-def read_curve(path: Path) -> list[dict[str, float]]:
+def read_curve(path: Path) -> list[Line]:
     """The lines of a learning curve: mean return and length of the last 100 training episodes at each snapshot."""
     with path.open(newline="") as stream:
         return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(stream)]
@@ -186,7 +187,7 @@ def _write_snapshot(path: Path, policy: Any, envs: Any) -> None:
     write_atomic(path, content.getvalue())
 
 
-def _save_state(path: Path, model: Any, envs: Any, line: dict[str, float]) -> None:
+def _save_state(path: Path, model: Any, envs: Any, line: Line) -> None:
     moments = {
         name: [torch.as_tensor(rms.mean), torch.as_tensor(rms.var), float(rms.count)]
         for name, rms in (("observations", envs.obs_rms), ("rewards", envs.ret_rms))
@@ -201,7 +202,7 @@ def _load_state(path: Path) -> dict[str, Any] | None:
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
-def _as_csv(curve: list[dict[str, float]]) -> bytes:
+def _as_csv(curve: list[Line]) -> bytes:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(COLUMNS), lineterminator="\n")
     writer.writeheader()

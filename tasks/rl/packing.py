@@ -2,9 +2,10 @@
 
 The rules, the same for every robot. `expert` is the best of the `CANDIDATES` snapshots where the learning curve (mean
 return of the last 100 training episodes) is highest, by its return over `EPISODES` new episodes with drawn actions;
-`medium` the first snapshot whose return, so measured, is at least half of the expert's; `random` the untrained network,
-as D4RL's; `medium-replay` is snapshots evenly spaced from untrained to medium, each acting for the same number of
-steps, as in a replay buffer: so in more episodes while these were short. `medium-expert` has no file, it uses two.
+`medium` the first snapshot whose return, so measured, is at least half of the expert's (looked for from where the curve
+has a quarter of it); `random` the untrained network, as D4RL's; `medium-replay` is snapshots evenly spaced from
+untrained to medium, each acting for the same number of steps, as in a replay buffer: so in more episodes while these
+were short. `medium-expert` has no file, it uses two others.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def pack(robot: Robot, work: Path, out: Path, *, medium_return: float | None = N
     highest = sorted(curve, key=lambda line: line["return"])[-CANDIDATES:]
     best = max((int(line["steps"]) for line in highest), key=lambda at: skill(at).mean)
     wanted = skill(best).mean / 2 if medium_return is None else medium_return
-    medium = next((at for at in steps if skill(at).mean >= wanted), None)
+    good = (int(line["steps"]) for line in curve if line["return"] >= wanted / 2)
+    medium = next((at for at in good if skill(at).mean >= wanted), None)
     if medium is None:
         raise ConfigError("--medium-return", wanted, f"no snapshot of {work} reaches it")
     before = [at for at in steps if at <= medium]
