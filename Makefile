@@ -73,7 +73,7 @@ bench: setup ## time the operator and a training step, print parameter counts
 	$(BIN)/python scripts/bench.py operator $(ARGS)
 	$(BIN)/python scripts/bench.py train-step $(ARGS)
 
-ALL_EXTRAS := suite,d4rl,ray,slurm,onnx,behaviour,dev
+ALL_EXTRAS := suite,d4rl,ray,slurm,onnx,behaviour,gpu,dev
 
 lock: ## write constraints.txt anew: the newest versions that all extras agree on
 	$(PYTHON) -m venv $(VENV)-lock

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aaren._typing import Bool, Float
-from aaren.ops import naive
+from aaren.ops import cuda, naive
 from aaren.ops.chunked import chunked
 from aaren.ops.cpu import failure, fused_cpu
 from aaren.ops.state import PrefixState, state_dtype
@@ -21,6 +21,7 @@ Backend = Callable[[Tensor, Tensor, PrefixState | None, Tensor | None], tuple[Te
 
 BACKENDS: dict[str, Backend] = {
     "cpu": fused_cpu,
+    "cuda": cuda.fused_cuda,
     "chunked": chunked,
     "masked_softmax": naive.masked_softmax,
     "recurrence": naive.recurrence,
@@ -29,9 +30,9 @@ BACKENDS: dict[str, Backend] = {
 }
 
 
-def available_backends() -> list[str]:
-    """Names that `prefix_attention(backend=...)` takes here, beside "auto"."""
-    return sorted(BACKENDS)
+def available_backends(device: str = "cpu") -> list[str]:
+    """Names that `prefix_attention(backend=...)` takes for tensors on this kind of device, beside "auto"."""
+    return sorted(name for name in BACKENDS if name not in ("cpu", "cuda") or name == device)
 
 
 @no_type_check  # it checks its arguments itself, with messages that say what to do
@@ -74,22 +75,25 @@ def prefix_attention(
 
 
 def _pick(name: str, values: Tensor) -> Backend:
+    device = values.device
     if name == "auto":
-        on_cpu = values.device.type == "cpu" and not torch.compiler.is_exporting()
-        return fused_cpu if on_cpu and _fused_serves(_sums(values)) else chunked
+        if torch.compiler.is_exporting():
+            return chunked
+        if device.type == "cuda" and _fused_serves_gpu(values.dtype, device):
+            return cuda.fused_cuda
+        return fused_cpu if device.type == "cpu" and _fused_serves(_sums(values)) else chunked
     if name not in BACKENDS:
         near = difflib.get_close_matches(name, BACKENDS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        known = ", ".join(available_backends())
+        known = ", ".join(available_backends(device.type))
         raise ValueError(f"prefix_attention: no backend {name!r} here{hint}; available: auto, {known}")
-    if name == "cpu":
-        if values.device.type != "cpu":
-            raise ValueError(
-                f'prefix_attention: backend="cpu" cannot serve tensors on {values.device}; use backend="auto"'
-            )
-        reason = failure(_sums(values))
+    if name in ("cpu", "cuda"):
+        interpreted = name == "cuda" and device.type == "cpu" and cuda.interpreted()
+        if device.type != name and not interpreted:
+            raise ValueError(f'prefix_attention: backend="{name}" cannot serve tensors on {device}; use backend="auto"')
+        reason = failure(_sums(values)) if name == "cpu" else cuda.failure(values.dtype, device)
         if reason is not None:
-            raise RuntimeError(f'prefix_attention: backend="cpu" cannot run here ({reason}); use backend="chunked"')
+            raise RuntimeError(f'prefix_attention: backend="{name}" cannot run here ({reason}); use backend="chunked"')
     return BACKENDS[name]
 
 
@@ -103,15 +107,25 @@ def _fused_serves(dtype: torch.dtype) -> bool:
     """Whether the fused kernels can run; if not, says why, once."""
     reason = failure(dtype)
     if reason is not None:
-        _warn_once(reason)
+        warn_once(reason)
+    return reason is None
+
+
+@torch.compiler.assume_constant_result
+def _fused_serves_gpu(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the GPU kernels can run; if not, says why, once."""
+    reason = cuda.failure(dtype, device)
+    if reason is not None:
+        warn_once(reason, "GPU")
     return reason is None
 
 
 @functools.cache
-def _warn_once(reason: str) -> None:
+def warn_once(reason: str, processor: str = "CPU") -> None:
+    """Say once a process and reason why the fused kernels, of the scan or of a stream's step, do not serve."""
     warnings.warn(
-        f"prefix_attention: the fused CPU kernels cannot run here ({reason}); the chunked form, several times "
-        "slower, serves instead",
+        f"aaren: the fused {processor} kernels cannot run here ({reason}); plain torch (the chunked form), several "
+        "times slower, serves instead",
         RuntimeWarning,
         stacklevel=2,
     )

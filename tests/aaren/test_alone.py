@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {"aaren", "torch", "numpy", "numba", "llvmlite", "jaxtyping"}  # llvmlite is numba's; jaxtyping is optional
+# llvmlite is numba's; jaxtyping is optional, and so is triton, which torch brings for CUDA
+OURS = {"aaren", "torch", "numpy", "numba", "llvmlite", "triton", "jaxtyping"}
 
 ALONE = """
 import sys
-for name in ("jaxtyping", "beartype", "lightning", "hydra", "pandas", "sklearn", "sktime", "wandb", "tasks"):
+for name in ("triton", "jaxtyping", "beartype", "lightning", "hydra", "pandas", "sklearn", "sktime", "wandb", "tasks"):
     sys.modules[name] = None
 import torch
 from aaren import Backbone, attention_names

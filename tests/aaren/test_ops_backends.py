@@ -205,7 +205,7 @@ def test_without_numba_the_chunked_form_serves_after_one_warning(monkeypatch: py
     monkeypatch.setitem(sys.modules, "aaren.ops.fused", None)  # its import fails, as without numba
     monkeypatch.delattr("aaren.ops.fused")
     cpu.failure.cache_clear()
-    dispatch._warn_once.cache_clear()
+    dispatch.warn_once.cache_clear()
     try:
         scores, values = inputs(1, 2, 10, 3)
         with pytest.warns(RuntimeWarning, match="fused"):
@@ -216,7 +216,7 @@ def test_without_numba_the_chunked_form_serves_after_one_warning(monkeypatch: py
             prefix_attention(scores, values, backend="cpu")
     finally:
         cpu.failure.cache_clear()
-        dispatch._warn_once.cache_clear()
+        dispatch.warn_once.cache_clear()
 
 
 @pytest.mark.parametrize("writable", ["user cache", "nowhere"])
@@ -271,7 +271,7 @@ def bad_calls() -> dict[str, tuple]:
             "state.m is on meta",
         ),
         "half state": ((scores, values), {"state": half}, TypeError, "too coarse"),
-        "cuda": ((scores, values), {"backend": "cuda"}, ValueError, "available: auto, .*chunked, cpu"),
+        "unknown": ((scores, values), {"backend": "metal"}, ValueError, "available: auto, .*chunked, cpu"),
         "typing error": ((scores, values), {"backend": "chunk"}, ValueError, "did you mean 'chunked'"),
     }
 
