@@ -85,7 +85,7 @@ class MixtureHead(nn.Module):
             sigmas.fill_(math.log(share / (1 - share)))
 
     def forward(self, hidden: Float[Tensor, "n d"]) -> LogNormalMixture:
-        raw = self.out(torch.tanh(self.hidden(hidden))).view(len(hidden), 3, self.components)
+        raw = self.out(torch.tanh(self.hidden(hidden))).unflatten(-1, (3, self.components))
         log_weights, means = F.log_softmax(raw[:, 0], -1), raw[:, 1]
         if self.plain:
             return LogNormalMixture(log_weights, means, F.softplus(raw[:, 2]))
@@ -184,5 +184,5 @@ class EventModel(nn.Module):
     def mark_logits(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n K"]:
         """Unnormalised log P(mark), independent of the gap given the history."""
         if self.mark_head is None:
-            return hidden.new_zeros(len(hidden), 1)
+            return hidden.new_zeros(hidden.shape[0], 1)
         return self.mark_head(hidden)
