@@ -91,7 +91,8 @@ class RLData(TaskData):
             for split, part in {"train": self.episodes, **{k: episodes.select(v) for k, v in parts.items()}}.items()
         }
         self._tiles = {split: self.cutters[split].tiles() for split in parts}
-        self._n = {split: int(rollout[f"{split}_episodes"]) for split in FIRST_SEED}
+        # Without held-out windows an evaluation is at least one episode: a split with no item has no score at all.
+        self._n = {split: max(int(rollout[f"{split}_episodes"]), split not in parts) for split in FIRST_SEED}
         windows = {split: len(self._tiles.get(split, ())) for split in FIRST_SEED}
         self.sizes = {"train": len(self.episodes.rewards)} | {s: self._n[s] + windows[s] for s in FIRST_SEED}
         self.target_return, self.target_rule = self._target(rollout["target_return"], target_return)

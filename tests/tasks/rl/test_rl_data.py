@@ -146,6 +146,8 @@ def test_val_and_test_roll_out_from_seeds_of_their_own():
     assert all(isinstance(batch, Windows) for batch in without.val_dataloader())
     official = make(invented([30] * 20), hold_out=False)
     assert [type(batch) for batch in official.test_dataloader()] == [EvalEpisodes]
+    least = make(invented([30] * 20), hold_out=False, val_episodes=0)  # else the split would have no item at all
+    assert next(iter(least.val_dataloader())).seeds.tolist() == [1_000_000]
 
 
 def test_ants_missing_dimensions_are_zero_for_the_model():
