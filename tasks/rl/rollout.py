@@ -6,7 +6,7 @@ Same weights and seeds, same returns: neither the policy nor the simulators draw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ from tasks.rl.acting import Actor
 from tasks.rl.environment import LockStep
 from tasks.rl.model import DecisionTransformer
 from tasks.rl.robots import Robot
+
+# Called before every step with the simulators, the episodes still alive and what each is still to earn (unscaled).
+Watch = Callable[[LockStep, np.ndarray, np.ndarray], None]
 
 
 class PolicyFailed(RuntimeError):
@@ -41,6 +44,7 @@ def roll_out(
     target_return: float,
     scale: float = 1000.0,
     max_steps: int = 1000,
+    watch: Watch | None = None,
 ) -> RollOut:
     """Act in one episode per seed until it ends by itself or after `max_steps`.
 
@@ -52,37 +56,34 @@ def roll_out(
         PolicyFailed: the model gave one.
     """
     was_training = model.training
-    model.eval()
+    actor = Actor(model.eval(), mode, context)
+    simulators = LockStep(robot, [int(seed) for seed in seeds])
     try:
-        return _roll_out(
-            Actor(model, mode, context), robot, seeds, target_return=target_return, scale=scale, max_steps=max_steps
-        )
+        steps = min(max_steps, robot.max_steps)
+        return _roll_out(actor, simulators, target_return=target_return, scale=scale, steps=steps, watch=watch)
     finally:
+        simulators.close()
         model.train(was_training)
 
 
 def _roll_out(
-    actor: Actor,
-    robot: Robot,
-    seeds: Sequence[int] | Int[np.ndarray, " n"],
-    *,
-    target_return: float,
-    scale: float,
-    max_steps: int,
+    actor: Actor, simulators: LockStep, *, target_return: float, scale: float, steps: int, watch: Watch | None
 ) -> RollOut:
     device, observed = actor.model.state_mean.device, actor.model.observed
-    simulators = LockStep(robot, [int(seed) for seed in seeds])
     observations = simulators.reset()
     alive = np.arange(len(observations))
     returns, lengths = np.zeros(len(alive)), np.zeros(len(alive), dtype=np.int64)
-    for _ in range(min(max_steps, robot.max_steps)):
-        to_go = torch.from_numpy(((target_return - returns[alive]) / scale).astype(np.float32))
+    for _ in range(steps):
+        to_earn = target_return - returns[alive]
+        if watch is not None:
+            watch(simulators, alive, to_earn)
+        to_go = torch.from_numpy((to_earn / scale).astype(np.float32))
         seen = torch.from_numpy(np.ascontiguousarray(observations[:, :observed], dtype=np.float32))
         actions = actor.act(to_go.to(device), seen.to(device)).cpu().numpy()
         if not np.isfinite(actions).all():
             raise PolicyFailed(
-                f"the policy gave a {robot.name} action that is not finite at step {actor.step - 1}: the weights are "
-                "not usable; lower task.optim.lr, or set task.optim.clip"
+                f"{simulators.robot.name}'s action at step {actor.step - 1} is not finite: these weights cannot act; "
+                "lower task.optim.lr, or set task.optim.clip"
             )
         observations, rewards, terminated, truncated = simulators.step(actions, alive)
         returns[alive] += rewards

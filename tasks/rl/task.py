@@ -7,17 +7,22 @@ that no table takes them for the score.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from tasks.rl.data import EvalEpisodes, RLData
 from tasks.rl.environment import LockStep
 from tasks.rl.model import DecisionTransformer
 from tasks.rl.robots import normalized_score
-from tasks.rl.rollout import RollOut, roll_out
+from tasks.rl.rollout import RollOut, Watch, roll_out
+from tasks.rl.video import Film
 from tasks.rl.windows import Windows
 from tasks.task import Measure, Selection, Task, TaskData
+
+VIDEO = "episode.gif"
 
 
 class WindowErrors:
@@ -114,16 +119,32 @@ class RLTask(_Scoring):
         return self.model(windows)
 
     def play(self, episodes: EvalEpisodes) -> RollOut:
+        return self._play(episodes.seeds)
+
+    def _play(self, seeds: Tensor, watch: Watch | None = None) -> RollOut:
         return roll_out(
             self.model,
             self.robot,
-            episodes.seeds.cpu().numpy(),
+            seeds.cpu().numpy(),
             mode=self.rollout["mode"],
             context=self.context,
             target_return=self.target_return,
             scale=self.scale,
             max_steps=self.rollout["max_steps"],
+            watch=watch,
         )
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        if self.rollout["video"] and "test" in self.episodes:
+            self._film(Path(self.trainer.default_root_dir).parent / VIDEO)
+
+    def _film(self, path: Path) -> None:
+        """The first test episode once more, as a video beside the record and in the tracker."""
+        film = Film()
+        self._play(self.episodes["test"][0].seeds[:1], film)
+        if film.develop(self.robot, path) is not None and isinstance(self.logger, WandbLogger):
+            self.logger.log_video("episode", [str(path)])
 
     def artefacts(self, data: TaskData) -> dict[str, Any]:
         """Every test episode, under which rule, engine and versions; last and best evaluation; what was counted."""
