@@ -23,7 +23,7 @@ def train_policy(
     work: Work,
     seed: Seed = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="environment steps; default: the robot's own")] = None,
-    until: Annotated[int | None, typer.Option(min=1, help="stop early, after this many steps")] = None,
+    until: Annotated[int | None, typer.Option(min=1, help="stop early, at the last snapshot up to here")] = None,
     every: Annotated[int, typer.Option(min=1, help="steps between snapshots")] = 40_000,
 ) -> None:
     """Train one robot's policy; the same command goes on where a training was cut off."""

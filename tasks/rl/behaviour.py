@@ -70,7 +70,8 @@ def train(
     Args:
         work: the folder of this training; one (robot, settings, seed) only.
         report: called with each new line of the curve.
-        until: stop after this many steps, short of `settings.steps`, at which the learning rate would reach 0.
+        until: stop early, at the last snapshot that is not after this many steps; the learning rate still decays
+            towards 0 at `settings.steps`.
 
     Raises:
         ConfigError: if stable-baselines3 is missing, or `work` holds a training with other settings.
@@ -140,11 +141,12 @@ def train(
                 keep(self.model)
 
         def _on_step(self) -> bool:
-            return until is None or self.num_timesteps < until
+            return until is None or self.num_timesteps <= until
 
     if done < min(settings.steps, until or settings.steps):
         model.learn(settings.steps - done, callback=Snapshots(), reset_num_timesteps=False)
-        keep(model)
+        if until is None or until >= settings.steps:
+            keep(model)
     envs.close()
 
 
