@@ -50,7 +50,10 @@ def test_a_profile_changes_budgets_and_sizes_never_what_is_measured(family):
     for key in tasks[0].keys() - allowed:
         assert all(task[key] == tasks[0][key] for task in tasks), f"task.{key} differs between profiles"
     for path in (CONF / "profile" / family).glob("*.yaml"):
-        assert yaml.safe_load(path.read_text()).keys() <= allowed, path
+        content = yaml.safe_load(path.read_text())
+        assert content.keys() <= allowed, path
+        # how many episodes and how long, never how the policy acts or what it is asked for
+        assert content.get("rollout", {}).keys() <= {"val_episodes", "test_episodes", "max_steps"}, path
 
 
 @pytest.mark.parametrize("model", options(CONF, "model"))
