@@ -24,7 +24,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long lint types reproduce sweep tables verify data bench lock lock-check clean
+.PHONY: help setup test test-long lint types reproduce sweep tables verify data bench bench-gpu lock lock-check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ bench: setup ## time the operator and a training step, print parameter counts
 	$(BIN)/python scripts/bench.py params
 	$(BIN)/python scripts/bench.py operator $(ARGS)
 	$(BIN)/python scripts/bench.py train-step $(ARGS)
+
+bench-gpu: setup ## build, check and time the GPU operator on the GPU at hand (needs a CUDA build of torch; ARGS=--plans)
+	$(BIN)/python scripts/bench_gpu.py $(ARGS)
 
 ALL_EXTRAS := suite,d4rl,ray,slurm,onnx,behaviour,gpu,dev
 
