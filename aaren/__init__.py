@@ -7,6 +7,7 @@ from aaren.cache import KeyValueCache
 from aaren.ops import PrefixState, prefix_attention, prefix_step
 from aaren.registry import attention_class, attention_names, register_attention
 from aaren.state import State
+from aaren.stream import Stream
 
 __all__ = [
     "Aaren",
@@ -19,6 +20,7 @@ __all__ = [
     "NoMixing",
     "PrefixState",
     "State",
+    "Stream",
     "attention_class",
     "attention_names",
     "prefix_attention",

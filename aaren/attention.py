@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from aaren._typing import Bool, Float
 from aaren.cache import KeyValueCache
 from aaren.dropout import Dropout
+from aaren.fused_step import Attend, AttendCached
 from aaren.ops import PrefixState, initial_prefix_state, prefix_attention, prefix_step
+from aaren.quick import Remembered, remembered, serves
 from aaren.reading import Read, at_tokens
 from aaren.registry import register_attention
 
@@ -100,11 +102,11 @@ class Aaren(Attention):
         self.query = nn.Parameter(torch.randn(d_model))  # the scale of a normalised token
         self.w_q = nn.Linear(d_model, d_model, bias=qkv_bias)
         self.w_k = nn.Linear(d_model, d_model, bias=qkv_bias)
-        self._remembered: tuple[tuple[Any, ...], tuple[Tensor, Tensor | None]] | None = None
+        self._remembered = Remembered()
 
     def train(self, mode: bool = True) -> Aaren:
         """As every module's; what was remembered of the parameters is forgotten with the change of mode."""
-        self._remembered = None
+        self._remembered.value = None
         return super().train(mode)
 
     def fold_query(self) -> Float[Tensor, "d H"]:
@@ -132,7 +134,7 @@ class Aaren(Attention):
         state: PrefixState | None = None,
         read: Read = None,
     ) -> tuple[Float[Tensor, "B R d"], PrefixState]:
-        self._remembered = None  # gradients may follow, and an optimiser's step after them
+        self._remembered.value = None  # gradients may follow, and an optimiser's step after them
         values, scores = F.linear(x, *self.project()).split([self.d_model, self.n_heads], -1)
         heads, state = prefix_attention(scores.transpose(1, 2), self.split_heads(values), state=state, valid=valid)
         return self.merge_heads(heads, read), state
@@ -140,26 +142,29 @@ class Aaren(Attention):
     def step(
         self, x_t: Float[Tensor, "B d"], state: PrefixState, valid_t: Bool[Tensor, " B"] | None = None
     ) -> tuple[Float[Tensor, "B d"], PrefixState]:
-        values, scores = F.linear(x_t, *self._project_once()).split([self.d_model, self.n_heads], -1)
+        attend = self._attend_once()
+        if attend is not None and attend.serves and serves(x_t):
+            heads = attend(x_t, state, valid_t)
+            if heads is not None:
+                return heads, state
+        weight, bias = self.project() if attend is None else (attend.weight, attend.bias)
+        values, scores = F.linear(x_t, weight, bias).split([self.d_model, self.n_heads], -1)
         values = values.unflatten(-1, (self.n_heads, self.d_head))  # [B, H, D]
         heads, state = prefix_step(scores, values, state, valid=valid_t)
         return self.w_o(self.dropout(heads.flatten(-2))), state
 
-    def _project_once(self) -> tuple[Tensor, Tensor | None]:
-        """`project`, remembered while a stream runs: in evaluation, without gradients, until a parameter changes.
+    def _attend_once(self) -> Attend | None:
+        """The projection, remembered while a stream runs: in evaluation, without gradients, until a parameter changes.
 
         Only a stream's step may remember: `_version` does not count the steps of a fused optimiser, and whatever
         trains between two steps of a stream goes through `train` or `forward`.
         """
-        made_of = [self.query, *self.w_q.parameters(), *self.w_v.parameters(), *self.w_k.parameters()]
         forgetful = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
-        if forgetful or torch.is_autocast_enabled(made_of[0].device.type):
-            self._remembered = None
-            return self.project()
-        key = tuple((p.data_ptr(), p._version, p.dtype) for p in made_of)
-        if self._remembered is None or self._remembered[0] != key:
-            self._remembered = (key, self.project())
-        return self._remembered[1]
+        if forgetful or torch.is_autocast_enabled(self.query.device.type):
+            self._remembered.value = None
+            return None
+        attend = remembered(self._remembered, Attend, self)
+        return attend if attend.plain else None
 
     def initial_state(self, batch: int) -> PrefixState:
         return initial_prefix_state(batch, self.n_heads, self.d_head, device=self.query.device)
@@ -173,6 +178,7 @@ class CausalSelfAttention(Attention):
         super().__init__(d_model, n_heads, dropout=dropout, qkv_bias=qkv_bias)
         self.w_q = nn.Linear(d_model, d_model, bias=qkv_bias)
         self.w_k = nn.Linear(d_model, d_model, bias=qkv_bias)
+        self._remembered = Remembered()
 
     def forward(
         self,
@@ -196,6 +202,11 @@ class CausalSelfAttention(Attention):
     def step(
         self, x_t: Float[Tensor, "B d"], state: KeyValueCache, valid_t: Bool[Tensor, " B"] | None = None
     ) -> tuple[Float[Tensor, "B d"], KeyValueCache]:
+        if not self.training and serves(x_t):
+            attend = remembered(self._remembered, AttendCached, self)
+            done = attend(x_t, state, valid_t) if attend.serves else None
+            if done is not None:
+                return done
         valid = None if valid_t is None else valid_t[:, None]
         queries, keys, values = (self.split_heads(w(x_t)[:, None]) for w in (self.w_q, self.w_k, self.w_v))
         state = state.append(keys, values, valid)

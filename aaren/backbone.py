@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from aaren._typing import Bool, Float
 from aaren.attention import Attention
 from aaren.dropout import Dropout
+from aaren.fused_step import Feed
+from aaren.quick import Remembered, remembered, serves
 from aaren.reading import Read, at_tokens, check_read, knows_read
 from aaren.registry import attention_class
 from aaren.state import State
@@ -63,6 +65,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.dropout, self.hidden_dropout = Dropout(dropout), Dropout(hidden_dropout)
         self.activation, self.pre_norm, self.mask_output = activation, norm == "pre", mask_output
+        self._remembered = Remembered()
 
     def forward(
         self,
@@ -87,7 +90,13 @@ class Block(nn.Module):
         self, x_t: Float[Tensor, "B d"], state: Any, valid_t: Bool[Tensor, " B"] | None = None
     ) -> tuple[Float[Tensor, "B d"], Any]:
         """One token."""
-        return self._around(lambda h: self.attention.step(h, state, valid_t), x_t, valid_t)
+        feed = None if self.training or not serves(x_t) else remembered(self._remembered, Feed, self)
+        if feed is None or not feed.serves:
+            return self._around(lambda h: self.attention.step(h, state, valid_t), x_t, valid_t)
+        mixed, state = self.attention.step(feed.before(x_t), state, valid_t)
+        if type(mixed) is not Tensor or mixed.dtype is not x_t.dtype or mixed.shape != x_t.shape:
+            return self._around(lambda h: (mixed, state), x_t, valid_t)
+        return self._mask(feed.after(x_t, mixed), valid_t), state
 
     def _around(
         self, attend: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor, valid: Tensor | None, read: Read = None

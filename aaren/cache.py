@@ -59,28 +59,39 @@ class KeyValueCache:
                 f"state of {self.keys.shape[0]} streams continued with a batch of {keys.shape[0]}; "
                 "use state.select(rows) to make them agree"
             )
-        end = self.length + keys.shape[2]
-        if valid is None and self.valid is not None:
-            valid = self.valid.new_ones(keys.shape[0], keys.shape[2])
-        old_valid = self.valid
-        if valid is not None and old_valid is None:
-            old_valid = valid.new_ones(self.keys.shape[0], self.keys.shape[2])
         if torch.is_grad_enabled() and (self.keys.requires_grad or keys.requires_grad):
             # Writing in place would change tensors that an earlier step's gradient needs.
-            new_valid = (
-                None if valid is None or old_valid is None else torch.cat([old_valid[:, : self.length], valid], 1)
-            )
-            return KeyValueCache(
-                torch.cat([self.keys_seen, keys], 2), torch.cat([self.values_seen, values], 2), new_valid, end
-            )
-        all_keys = _with_room(self.keys, 2, self.length, end)
-        all_values = _with_room(self.values, 2, self.length, end)
-        all_keys[:, :, self.length : end] = keys
-        all_values[:, :, self.length : end] = values
-        if valid is not None and old_valid is not None:
-            old_valid = _with_room(old_valid, 1, self.length, end)
-            old_valid[:, self.length : end] = valid
-        return KeyValueCache(all_keys, all_values, old_valid, end)
+            both = [torch.cat(pair, 2) for pair in ((self.keys_seen, keys), (self.values_seen, values))]
+            mask = None
+            if valid is not None or self.valid is not None:
+                all_real = torch.ones(keys.shape[0], self.length + keys.shape[2], dtype=torch.bool, device=keys.device)
+                seen = all_real[:, : self.length] if self.valid is None else self.valid[:, : self.length]
+                mask = torch.cat([seen, all_real[:, self.length :] if valid is None else valid], 1)
+            return KeyValueCache(both[0], both[1], mask, self.length + keys.shape[2])
+        longer = self.extended(keys.shape[2], valid)
+        longer.keys[:, :, self.length : longer.length] = keys
+        longer.values[:, :, self.length : longer.length] = values
+        return longer
+
+    def extended(self, n: int, valid: Bool[Tensor, "B n"] | None) -> KeyValueCache:
+        """The cache with room for n more tokens, counted but yet to be written; consumes this one, as `append` does."""
+        end = self.length + n
+        keys, values = (_with_room(t, 2, self.length, end) for t in (self.keys, self.values))
+        mask = self.valid
+        if valid is not None or mask is not None:
+            if mask is None:
+                mask = torch.ones(keys.shape[0], keys.shape[2], dtype=torch.bool, device=keys.device)
+            mask = _with_room(mask, 1, self.length, end)
+            mask[:, self.length : end] = True if valid is None else valid
+        return KeyValueCache(keys, values, mask, end)
+
+    def forget(self, rows: Tensor | slice) -> KeyValueCache:
+        """The cache with all that some rows have seen taken out; shares the memory of this one."""
+        mask = torch.ones(self.keys.shape[0], self.keys.shape[2], dtype=torch.bool, device=self.keys.device)
+        if self.valid is not None:
+            mask[:, : self.length] = self.valid[:, : self.length]
+        mask[rows] = False
+        return KeyValueCache(self.keys, self.values, mask, self.length)
 
     def causal_mask(self, n: int) -> Bool[Tensor, "#B 1 n L"]:
         """What each of the last n tokens may look at: itself and what came before, if real."""

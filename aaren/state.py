@@ -56,6 +56,33 @@ class State:
         index = torch.as_tensor(rows) if isinstance(rows, list) else rows
         return State(map_tensors(lambda t: t[index].clone(), self.layers))
 
+    def forget(self, rows: Tensor | slice | list[int], fresh: State) -> State:
+        """The state with some rows as in `fresh`, a state that has seen nothing; a copy but for a cache's memory.
+
+        A layer's state that is more than tensors with the batch first brings its own `forget(rows)`.
+
+        Raises:
+            ValueError: it does not.
+        """
+        index = torch.as_tensor(rows) if isinstance(rows, list) else rows
+        layers = []
+        for mine, empty in zip(self.layers, fresh.layers, strict=True):
+            if hasattr(mine, "forget"):
+                layers.append(mine.forget(index))
+                continue
+            own, news = tensors(mine), tensors(empty)
+            if [tensor.shape for tensor in own] != [tensor.shape for tensor in news]:
+                raise ValueError(
+                    f"a {type(mine).__name__} cannot be reset by rows: its tensors change their shapes with the "
+                    "stream; give it a method forget(rows)"
+                )
+            cleared = [tensor.clone() for tensor in own]
+            for tensor, new in zip(cleared, news, strict=True):
+                tensor[index] = new[index]
+            replaced = iter(cleared)
+            layers.append(map_tensors(lambda _, replaced=replaced: next(replaced), mine))
+        return State(tuple(layers))
+
     def to(self, *args: Any, **kwargs: Any) -> State:
         """Move every tensor as `Tensor.to` does; the precision of a state is the operator's to choose."""
         return State(map_tensors(lambda t: t.to(*args, **kwargs), self.layers))

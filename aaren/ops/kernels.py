@@ -36,7 +36,7 @@ _LINE = 64  # bytes of a cache line
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 
 
-def _compiled(function):
+def compiled(function):
     """Compile at the first call and keep the machine code on disk where some cache folder can be written."""
     function = inspect.unwrap(function)  # a run-time type checker's wrapper is nothing numba could compile
     try:
@@ -45,7 +45,7 @@ def _compiled(function):
         return numba.njit(**_OPTIONS)(function)
 
 
-def _inline(function):
+def inline(function):
     return numba.njit(inline="always", **_OPTIONS)(inspect.unwrap(function))
 
 
@@ -65,8 +65,8 @@ def _prefetch(typing_context, array, index):
     return types.void(array, types.intp), generate
 
 
-@_inline
-def _advance(s, m, u):
+@inline
+def advance(s, m, u):
     """(m, u) after a score s, with the factors of the old sums and of the new token."""
     if s > m:
         keep = math.exp(m - s)
@@ -79,7 +79,7 @@ def _advance(s, m, u):
     return m, u * keep + weight, keep, weight
 
 
-@_compiled
+@compiled
 def forward(scores, s_at, values, v_at, valid, masked, m, u, w, top, out, o_at, gates, gated, rows, tokens, together):
     """Outputs, gates (when `gated`) and, in place, the state m, u [B, H], w [B, H, D] and the token `top` of m."""
     heads, dim = w.shape[1], w.shape[2]
@@ -97,7 +97,7 @@ def forward(scores, s_at, values, v_at, valid, masked, m, u, w, top, out, o_at, 
                         s = np.float64(scores[s_at[0] + b * s_at[1] + h * s_at[2] + n * s_at[3]])
                         if s > m[b, h]:
                             top[b, h] = n
-                        m[b, h], u[b, h], keep, weight = _advance(s, m[b, h], u[b, h])
+                        m[b, h], u[b, h], keep, weight = advance(s, m[b, h], u[b, h])
                         norm = 1.0 / u[b, h] if u[b, h] != 0.0 else 0.0
                         v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
                         v_row = values[v : v + dim]
@@ -112,7 +112,7 @@ def forward(scores, s_at, values, v_at, valid, masked, m, u, w, top, out, o_at, 
                         gates[b, h, n] = weight * norm
 
 
-@_compiled
+@compiled
 def summarise(scores, s_at, values, v_at, valid, masked, m, u, w, top, rows, tokens, together):
     """The state alone of a run of tokens, for the tokens after it: `forward` without outputs."""
     heads, dim = w.shape[1], w.shape[2]
@@ -126,7 +126,7 @@ def summarise(scores, s_at, values, v_at, valid, masked, m, u, w, top, rows, tok
                     s = np.float64(scores[s_at[0] + b * s_at[1] + h * s_at[2] + n * s_at[3]])
                     if s > m[b, h]:
                         top[b, h] = n
-                    m[b, h], u[b, h], keep, weight = _advance(s, m[b, h], u[b, h])
+                    m[b, h], u[b, h], keep, weight = advance(s, m[b, h], u[b, h])
                     v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
                     v_row = values[v : v + dim]
                     w_row = w[b, h]
@@ -134,7 +134,7 @@ def summarise(scores, s_at, values, v_at, valid, masked, m, u, w, top, rows, tok
                         w_row[d] = w_row[d] * keep + v_row[d] * weight
 
 
-@_compiled
+@compiled
 def backward(
     values, v_at, valid, masked, out, o_at, gates, d_out, g_at, big_g, big_h, d_scores, d_values, dv_at,
     rows, tokens, together,
@@ -186,7 +186,7 @@ def backward(
                     big_h[b, h] = total_h * before
 
 
-@_compiled
+@compiled
 def summarise_backward(valid, masked, out, o_at, gates, d_out, g_at, big_g, big_h, passing, rows, tokens, together):
     """What a run of tokens adds to G and H on its left, and `passing`, its factor on what comes from its right."""
     heads, dim = big_g.shape[1], big_g.shape[2]

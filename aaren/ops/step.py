@@ -28,7 +28,13 @@ def prefix_step(
 
     Raises:
         TypeError: a state in half precision.
+        ValueError: a state of another batch or model.
     """
+    if state.m.shape != scores.shape or state.u.shape != scores.shape or state.w.shape != values.shape:
+        raise ValueError(
+            f"prefix_step: a state of shapes {[tuple(tensor.shape) for tensor in state]} does not fit scores "
+            f"{tuple(scores.shape)} and values {tuple(values.shape)}; it belongs to the batch and model that made it"
+        )
     if state.u.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"prefix_step: the state is {state.u.dtype}, too coarse for running sums; keep it in the dtype it was "
