@@ -24,7 +24,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long lint types reproduce sweep tables verify data bench bench-gpu lock lock-check clean
+.PHONY: help setup test test-long lint types reproduce sweep plan tables verify data bench bench-gpu lock lock-check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ reproduce: setup ## run every job that is not done yet and make the tables (PROF
 
 sweep: setup ## a Hydra multirun: make sweep ARGS="'dataset=glob(*)' model=aaren,transformer seed=0,1,2,3,4"
 	$(BIN)/python scripts/train.py -m profile=$(PROFILE) $(ARGS)
+
+plan: setup ## list the jobs of the full run with the hours each will take (ARGS='--device gpu --workers 8')
+	$(BIN)/python scripts/plan.py $(ARGS)
 
 tables: setup ## rebuild the tables from the records, without training
 	$(BIN)/python scripts/tables.py $(ARGS)
