@@ -30,7 +30,8 @@ LONG = 10_000_000
 def gpu_clock(function: Callable[[], Any]) -> list[float]:
     from triton.testing import do_bench
 
-    return list(do_bench(function, warmup=50, rep=200, quantiles=[0.5, 0.25, 0.75]))
+    quantiles: Any = do_bench(function, warmup=50, rep=200, quantiles=[0.5, 0.25, 0.75])
+    return list(quantiles)
 
 
 def times(clock: Clock, function: Callable[[], Any]) -> Row:
@@ -72,7 +73,7 @@ def parity_rows(shapes: Sequence[tuple[int, int, int, int]], device: str) -> Ite
             bound = single * max(1.0, largest) + rounding * largest
             if what.startswith("d_"):
                 steep = 1e-4 if spread >= 30 and dtype != torch.float64 else 1e-12
-                # What passes a gate near 1 is known to the gate's rounding: absolute, not relative to what is left of it.
+                # What passes a gate near 1 is known to the gate's rounding: an absolute error.
                 bound = (10 * single + 4 * rounding) * max(1.0, largest) + steep
             row = {"check": what, "dtype": name, "batch": batch, "heads": heads, "tokens": tokens, "dim": dim}
             yield row | {"score_std": spread, "error": error, "bound": bound, "holds": error <= bound}

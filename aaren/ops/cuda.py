@@ -150,10 +150,12 @@ fused_cuda = FusedOperator("prefix_attention_cuda", "cuda", _forward, _sweep)
 def interpreted() -> bool:
     """Whether Triton interprets its kernels on the CPU in this process."""
     try:
-        import triton
+        from triton import JITFunction
+
+        from aaren.ops import triton_forward
     except ImportError:
         return False
-    return bool(triton.knobs.runtime.interpret)
+    return not isinstance(triton_forward.forward, JITFunction)
 
 
 @functools.cache

@@ -69,8 +69,8 @@ class FusedOperator:
             )
 
         options = {"mutates_args": (), "device_types": device_types}
-        self.forward = torch.library.custom_op(f"aaren::{name}", forward, schema=_FORWARD, **options)
-        self.backward = torch.library.custom_op(f"aaren::{name}_backward", backward, schema=_BACKWARD, **options)
+        self.forward: Any = torch.library.custom_op(f"aaren::{name}", forward, schema=_FORWARD, **options)
+        self.backward: Any = torch.library.custom_op(f"aaren::{name}_backward", backward, schema=_BACKWARD, **options)
         self.forward.register_fake(_fake_forward)
         self.backward.register_fake(_fake_backward)
         self.backward.register_autograd(refuse, setup_context=lambda ctx, inputs, output: None)

@@ -14,6 +14,7 @@ Split over tokens, `summarise_backward` also keeps do_k . o_k, so that the outpu
 from __future__ import annotations
 
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false
 # (inside a kernel everything is a tensor of Triton's, of which the type checker knows nothing)
 import triton.language as tl
 

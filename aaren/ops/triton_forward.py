@@ -15,6 +15,7 @@ Importing this module imports triton. Names in capitals are compile-time constan
 from __future__ import annotations
 
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false
 # (inside a kernel everything is a tensor of Triton's, of which the type checker knows nothing)
 import inspect
 
