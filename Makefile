@@ -71,10 +71,9 @@ verify: setup ## check the committed results: records, staleness, tables, cells 
 data: setup ## which of the 38 datasets are ready, and what would make the others so
 	$(BIN)/python scripts/data.py status $(ARGS)
 
-bench: setup ## time the operator and a training step, print parameter counts
+bench: setup ## measure operator, training step and streams; draw results/efficiency (some ten minutes of one core)
 	$(BIN)/python scripts/bench.py params
-	$(BIN)/python scripts/bench.py operator $(ARGS)
-	$(BIN)/python scripts/bench.py train-step $(ARGS)
+	$(BIN)/python scripts/bench.py all $(ARGS)
 
 bench-gpu: setup ## build, check and time the GPU operator on the GPU at hand (needs a CUDA build of torch; ARGS=--plans)
 	$(BIN)/python scripts/bench_gpu.py $(ARGS)

@@ -44,13 +44,14 @@ def measure(parts: dict[str, Callable[[], Iterable[Row]]], out: Path | None, res
 
 @app.command()
 def operator(
-    threads: Threads = 2, repeats: Repeats = 9, most: Most = EVERYTHING, out: Out = None, resume: Resume = False
+    threads: Threads = 2, repeats: Repeats = 7, most: Most = EVERYTHING, out: Out = None, resume: Resume = False
 ) -> None:
     """Prefix attention: time against N, memory kept for backward, what threads help, float32 error."""
     import bench_operator as part
 
     prepare(1)
-    shapes = [shape for shape in part.FAMILIES + [(1, n) for n in part.LENGTHS] if shape[1] <= most]
+    shapes = [shape for shape in part.FAMILIES if shape[1] <= most]
+    shapes += [(1, tokens) for tokens in sorted({min(tokens, most) for tokens in part.LENGTHS})]
     few = [(batch, heads, min(tokens, most)) for batch, heads, tokens in part.FEW_ROWS]
     parts: dict[str, Callable[[], Iterable[Row]]] = {
         "operator": lambda: part.operator_rows(shapes, repeats, threads, part.HEADS, part.DIM),
@@ -63,7 +64,7 @@ def operator(
 @app.command()
 def train_step(
     threads: Threads = 1,
-    repeats: Repeats = 9,
+    repeats: Repeats = 7,
     most: Most = EVERYTHING,
     models: Annotated[str, typer.Option(help="registered attentions; the last is what the others are set against")] = (
         "aaren,transformer"
@@ -87,7 +88,7 @@ def train_step(
 
 
 @app.command()
-def figure5(repeats: Repeats = 9, most: Most = EVERYTHING, out: Out = None, resume: Resume = False) -> None:
+def figure5(repeats: Repeats = 7, most: Most = EVERYTHING, out: Out = None, resume: Resume = False) -> None:
     """The paper's Figure 5 anew: memory and cumulative time against tokens, one stream and 128, five models."""
     import bench_figure5 as part
 
@@ -103,12 +104,17 @@ def figure5(repeats: Repeats = 9, most: Most = EVERYTHING, out: Out = None, resu
 
 
 @app.command()
-def streams(repeats: Repeats = 9, most: Most = EVERYTHING, out: Out = None, resume: Resume = False) -> None:
+def streams(repeats: Repeats = 7, most: Most = EVERYTHING, out: Out = None, resume: Resume = False) -> None:
     """Streaming steps: tokens a second and bytes against the number of streams, beside the bare matrix products."""
     import bench_streams as part
 
     prepare(1)
-    measure(part.parts(repeats, most), out, resume, f"repeats={repeats} most={most}")
+    counts = [count for count in part.COUNTS if count <= most]
+    parts: dict[str, Callable[[], Iterable[Row]]] = {
+        "streams-one": lambda: part.one_stream(10 * repeats),
+        "streams": lambda: part.many_streams(counts, repeats),
+    }
+    measure(parts, out, resume, f"repeats={repeats} most={most}")
 
 
 @app.command()
@@ -127,6 +133,22 @@ def events(share: float = 0.25, entities: int = 1000, steps: int = 100, out: Out
     report("events-training", rows, out)
     found = [{"model": m} | speed.stream_rate(m, entities=entities, steps=steps) for m in ("aaren", "transformer")]
     report("events-streaming", found, out)
+
+
+@app.command()
+def rl(batch: int = 64, updates: int = 30, episodes: int = 10, steps: int = 100, out: Out = None) -> None:
+    """Updates a CPU-second of the Decision Transformer, and CPU time a step of acting beside the simulators alone."""
+    from tasks.rl import speed
+    from tasks.rl.robots import robot_of
+
+    prepare(1)
+    robot, models = robot_of("hopper-medium"), ("aaren", "transformer")
+    training = [{"model": m} | speed.update_rate(robot, m, batch=batch, updates=updates) for m in models]
+    report("rl-training", training, out)
+    modes = [(model, mode) for model in models for mode in ("window", "reset")] + [("aaren", "stream")]
+    acting = [{"model": model, "mode": mode} | speed.acting_rate(robot, model, mode, episodes=episodes, steps=steps)
+              for model, mode in modes]  # fmt: skip
+    report("rl-acting", acting, out)
 
 
 @app.command()
@@ -151,7 +173,7 @@ def figures(out: Folder = EFFICIENCY) -> None:
 
 @app.command(name="all")
 def everything(
-    repeats: Repeats = 9,
+    repeats: Repeats = 7,
     most: Most = EVERYTHING,
     force: Annotated[bool, typer.Option("--force", help="measure again what was measured before")] = False,
     parts: Annotated[str, typer.Option(help="which of them")] = ",".join(PARTS),

@@ -94,8 +94,8 @@ def prepare(threads: int = 1) -> None:
     if sys.platform == "linux":
         keep = getattr(ctypes.CDLL(None), "mallopt", None)
         if keep is not None:
-            keep(-3, 2**31 - 1)  # M_MMAP_THRESHOLD: large blocks from the heap too
-            keep(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and the heap never shrinks
+            keep(-4, 0)  # M_MMAP_MAX: large blocks from the heap too
+            keep(-1, -1)  # M_TRIM_THRESHOLD: and the heap never shrinks
 
 
 def source_hash(folders: Iterable[Path] = (ROOT / "aaren",)) -> str:

@@ -69,7 +69,7 @@ def paper_block(model: str) -> Backbone:
 @torch.no_grad()
 def filled_state(model: str, backbone: Backbone, streams: int, tokens: int, room: int) -> State:
     """What `model` remembers after `tokens` tokens, with `room` for more where it is allocated ahead."""
-    shape = (streams, HEADS, tokens, D_MODEL // HEADS)
+    shape = (streams, HEADS, tokens, backbone.d_model // HEADS)
     if model == "aaren":
         state = initial_prefix_state(streams, HEADS, shape[-1])
         for first in range(0, tokens, 500):
@@ -86,7 +86,7 @@ def filled_state(model: str, backbone: Backbone, streams: int, tokens: int, room
     if model == "naive cache":
         tokens_of_one = (torch.randn(streams, HEADS, 1, shape[-1]) for _ in range(2))
         return State((tuple(one.expand(shape).contiguous() for one in tokens_of_one),))
-    vectors = tuple(torch.rand(streams, D_MODEL) for _ in range(2))
+    vectors = tuple(torch.rand(streams, backbone.d_model) for _ in range(2))
     return State((vectors if model == "lstm" else vectors[0],))
 
 
