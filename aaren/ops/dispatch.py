@@ -74,6 +74,7 @@ def prefix_attention(
     return _pick(backend, values)(scores, values, state, valid)
 
 
+@no_type_check  # it asks a tensor for its device and dtype alone
 def _pick(name: str, values: Tensor) -> Backend:
     device = values.device
     if name == "auto":
@@ -91,7 +92,7 @@ def _pick(name: str, values: Tensor) -> Backend:
         interpreted = name == "cuda" and device.type == "cpu" and cuda.interpreted()
         if device.type != name and not interpreted:
             raise ValueError(f'prefix_attention: backend="{name}" cannot serve tensors on {device}; use backend="auto"')
-        reason = failure(_sums(values)) if name == "cpu" else cuda.failure(values.dtype, device)
+        reason = _refusal(name, values.dtype, device)
         if reason is not None:
             raise RuntimeError(f'prefix_attention: backend="{name}" cannot run here ({reason}); use backend="chunked"')
     return BACKENDS[name]
@@ -109,6 +110,14 @@ def _fused_serves(dtype: torch.dtype) -> bool:
     if reason is not None:
         warn_once(reason)
     return reason is None
+
+
+@torch.compiler.assume_constant_result
+def _refusal(name: str, dtype: torch.dtype, device: torch.device) -> str | None:
+    """Why the backend that was asked for by name cannot run, or None."""
+    if name == "cuda":
+        return cuda.failure(dtype, device)
+    return failure(torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 @torch.compiler.assume_constant_result

@@ -78,14 +78,14 @@ def test_outputs_and_gradients_equal_those_of_the_softmax_form(triton_device: to
 
 @pytest.mark.parametrize(
     ("plan", "spreads"),
-    [(Plan(128, 2, 4096), [1, 3, 5, 8, 30, 1000]), (Plan(128, 2, 1024), [5])],
+    [(Plan(128, 2, 4096), [5, 1000]), (Plan(128, 2, 1024), [8])],
     ids=["whole rows", "segments"],
 )
 def test_outputs_are_exact_in_float32_at_2048_tokens(triton_device: torch.device, plan: Plan, spreads: list[float]):
-    """Each row another spread of scores, and ramps up and down."""
+    """Each row another spread of scores, or a ramp; `make bench-gpu` checks more of them on a GPU."""
     torch.manual_seed(1)
     ramp = torch.linspace(0, 200, 2048)
-    rows = [*(torch.randn(2048) * spread for spread in spreads), ramp, ramp.flip(0)]
+    rows = [*(torch.randn(2048) * spread for spread in spreads), ramp if len(spreads) > 1 else ramp.flip(0)]
     scores, values = torch.stack(rows)[None], torch.randn(1, len(rows), 2048, 2)
     exact, _ = prefix_attention(scores.double(), values.double())
     with planned(plan), torch.no_grad():
