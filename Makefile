@@ -24,7 +24,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long lint types reproduce sweep plan tables verify data bench bench-gpu lock lock-check clean
+.PHONY: help setup test test-long lint types reproduce sweep plan tables report verify data bench bench-gpu lock lock-check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ plan: setup ## list the jobs of the full run with the hours each will take (ARGS
 
 tables: setup ## rebuild the tables from the records, without training
 	$(BIN)/python scripts/tables.py $(ARGS)
+
+report: setup ## make the committed tables and the HTML page anew (ARGS="--runs results/runs" for runs of your own)
+	$(BIN)/python scripts/report.py $(ARGS)
 
 verify: setup ## check the committed results: records, staleness, tables, cells too good to be true
 	$(BIN)/python scripts/verify.py $(ARGS)

@@ -122,13 +122,21 @@ def anomalies(profile: str, protocol: str, rows: Iterable[Row], references: pd.D
     return found
 
 
-def _too_good(family: str, cell: Cell, lines: Sequence[Mapping[Any, Any]]) -> str:
-    own = [line for line in lines if line["source"] == PAPER_SOURCE and line["model"] == _PAPERS.get(cell.model)]
+def baseline(family: str, model: str, lines: Sequence[Mapping[Any, Any]]) -> Mapping[Any, Any] | None:
+    """The published number that a model is held against: the paper's own, else the family's best match, else None.
+
+    `lines` are the reference's lines for the cell's dataset, horizon and metric.
+    """
+    own = [line for line in lines if line["source"] == PAPER_SOURCE and line["model"] == _PAPERS.get(model)]
     named = [line for name in BASELINES.get(family, ()) for line in lines if line["model"] == name]
+    return (own or named or [None])[0]
+
+
+def _too_good(family: str, cell: Cell, lines: Sequence[Mapping[Any, Any]]) -> str:
+    line = baseline(family, cell.model, lines)
     n, digits = len(cell.values), cell.metric.digits
-    if n == 0 or not (own or named):
+    if n == 0 or line is None:
         return ""
-    line = (own or named)[0]
     published = line["value"] * cell.metric.scale
     gain = cell.mean - published if cell.higher_is_better else published - cell.mean
     if n > 1:

@@ -25,8 +25,8 @@ def caption(title: str, profile: str, protocol: str, records: Sequence[Record], 
         "Test split; model selected by " + (_list({_selection(r) for r in records} - {""}) or "nothing yet") + ".",
     ]
     if records:
-        parts.append(f"Commit {_list({_commit(r) for r in records})}.")
-        parts.append(f"Hardware: {_list({_hardware(r) for r in records})}.")
+        parts.append(f"Commit {_list({commit_of(r) for r in records})}.")
+        parts.append(f"Hardware: {_list({hardware_of(r) for r in records})}.")
     parts.append(f"Command: {command}")
     return " ".join(part for part in parts if part)
 
@@ -74,12 +74,14 @@ def _selection(record: Record) -> str:
     return f"{selection['split']} {selection['metric']}"
 
 
-def _commit(record: Record) -> str:
+def commit_of(record: Record) -> str:
+    """The commit a run was made at, shortened; says so where files had local changes."""
     commit, dirty = record["git"]["commit"], record["git"]["dirty"]
     return (commit[:10] if commit else "unknown") + (" with local changes" if dirty else "")
 
 
-def _hardware(record: Record) -> str:
+def hardware_of(record: Record) -> str:
+    """Processor, cores and GPU of a run."""
     hardware = record["hardware"]
     gpu = f" and {hardware['gpu']}" if hardware.get("gpu") else ""
     return f"{hardware.get('cpu', 'unknown')} ({hardware.get('cores', '?')} cores){gpu}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Cell:
         n: test items behind each value; several numbers where the jobs differ.
         trained: False for a trivial rule.
         same_options: False if trained with other options than the row's other models.
+        runs: the run ids behind the cell, failed ones too.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Cell:
     higher_is_better: bool
     trained: bool
     same_options: bool = True
+    runs: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def mean(self) -> float:
@@ -134,7 +136,8 @@ def cell(model: str, records: Sequence[Record], metric: Metric, same_options: bo
             higher = measure["higher_is_better"]
     if not values and not failed:
         return None
-    return Cell(model, metric, values, failed, tuple(sorted(sizes)), higher, is_trained(records[0]), same_options)
+    runs = tuple(record["run_id"] for record in records)
+    return Cell(model, metric, values, failed, tuple(sorted(sizes)), higher, is_trained(records[0]), same_options, runs)
 
 
 def average(cells: Sequence[Cell | None]) -> Cell | None:
@@ -155,6 +158,7 @@ def average(cells: Sequence[Cell | None]) -> Cell | None:
         present[0].higher_is_better,
         present[0].trained,
         all(cell.same_options for cell in present),
+        tuple(run for cell in present for run in cell.runs),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -19,11 +19,14 @@ __all__ = ["GatherError", "Rebuilt", "rebuild"]
 
 
 class Rebuilt(NamedTuple):
-    """The tables by (profile, protocol), the files written, and an error for every record left out."""
+    """The tables by (profile, protocol), the files written, an error for every record left out; and what went in."""
 
     tables: dict[tuple[str, str], list[Table]]
     files: list[Path]
     problems: list[RecordError]
+    records: list[dict[str, Any]]
+    coverage: Mapping[str, Coverage]
+    references: pd.DataFrame
 
 
 def rebuild(
@@ -72,13 +75,13 @@ def rebuild(
             coverage=coverage,
             references=references,
             prefer=prefer,
-            problems=[_short(problem) for problem in problems],
+            problems=[short(problem) for problem in problems],
             command=command,
         )
         files += write_tables(tables[key], out, *key)
-    return Rebuilt(tables, files, problems)
+    return Rebuilt(tables, files, problems, records, coverage, references)
 
 
-def _short(problem: RecordError) -> str:
+def short(problem: RecordError) -> str:
     """A problem without this machine's folders: tables get published."""
     return f"{Path(*problem.path.parts[-2:])} ({problem.reason})"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ MAIN_KEYS = frozenset(layout.key for layout in LAYOUTS)
 EXTENSIONS = ("md", "tex", "csv", "html")
 
 
+FamilySummary = tuple[str, str, Summary | None]  # family, which sets, and the verdict where there is one
+
+
 class MixedRecordsError(ValueError):
     """Records of several profiles or protocols were asked into one table."""
 
@@ -40,7 +43,7 @@ class MixedRecordsError(ValueError):
 @dataclass(frozen=True)
 class Table:
     """A finished table: `shown` holds display strings under two-level columns, `bold` what to set in bold, `tidy` the
-    numbers, one line a cell, for other programs."""
+    numbers, one line a cell, for other programs; `rows` where its cells come from, `summaries` the family's verdict."""
 
     key: str
     title: str
@@ -49,6 +52,8 @@ class Table:
     shown: pd.DataFrame
     bold: pd.DataFrame
     tidy: pd.DataFrame
+    rows: Sequence[Row] = field(default=(), compare=False)
+    summaries: Sequence[FamilySummary] = field(default=(), compare=False)
 
 
 def sets_of(records: Sequence[Record]) -> list[tuple[str, str]]:
@@ -89,7 +94,7 @@ def build(
     done = [record for record in records if record["status"] == "done"]
     command = command or _command(profile, protocol, records)
     tables: list[Table] = []
-    families: list[tuple[str, str, Summary | None]] = []
+    families: list[FamilySummary] = []
     for layout in LAYOUTS:
         own = [record for record in records if record["family"] == layout.family]
         if protocol != MAIN_PROTOCOL and not own:
@@ -176,10 +181,10 @@ def _table(
         shown, marks = shown.drop(columns=[("", "note")]), marks.drop(columns=[("", "note")])
     said = [text for text in (summary.sentence() if summary else "", rule(rows)) if text]
     notes = (*said, *footnotes(rows), *extern.notes, *(f"Left out, unusable: {text}." for text in problems))
-    return Table(key, title, text, notes, shown, marks, _tidy(key, rows))
+    return Table(key, title, text, notes, shown, marks, _tidy(key, rows), rows)
 
 
-def _summary_table(text: str, families: Sequence[tuple[str, str, Summary | None]]) -> Table:
+def _summary_table(text: str, families: Sequence[FamilySummary]) -> Table:
     lines: list[dict[tuple[str, str], str]] = []
     tidy: list[dict[str, Any]] = []
     for family, sets, summary in families:
@@ -193,7 +198,16 @@ def _summary_table(text: str, families: Sequence[tuple[str, str, Summary | None]
     shown.columns = pd.MultiIndex.from_tuples(list(shown.columns))
     notes = tuple(dict.fromkeys(summary.rule() for _, _, summary in families if summary is not None))
     bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
-    return Table("summary", SUMMARY_TITLE, text, (*notes, SUMMARY_NOTE), shown, bold, pd.DataFrame(tidy))
+    return Table(
+        "summary",
+        SUMMARY_TITLE,
+        text,
+        (*notes, SUMMARY_NOTE),
+        shown,
+        bold,
+        pd.DataFrame(tidy),
+        summaries=tuple(families),
+    )
 
 
 def _models(rows: Sequence[Row]) -> list[str]:
