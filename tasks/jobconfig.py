@@ -11,6 +11,9 @@ from typing import Any
 
 from tasks.errors import ConfigError, near_misses
 
+# The models that are trained, in every family alike: each has an attention, and a file in conf/model/.
+TRAINED = ("aaren", "transformer", "mean", "none", "aaren_queries", "custom")
+
 
 def prepare(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `cfg` with the family's default horizon filled in.
@@ -22,7 +25,7 @@ def prepare(cfg: Mapping[str, Any]) -> dict[str, Any]:
     task, model, dataset = job["task"], job["model"], job["dataset"]["name"]
     family = task["family"]
     if model["attention"] is None and model["name"] not in task["trivial_models"]:
-        has = ["aaren", "transformer", "mean", "none", *task["trivial_models"], "custom"]
+        has = [*TRAINED[:-1], *task["trivial_models"], TRAINED[-1]]
         near = near_misses(model["name"], has)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError("model", model["name"], f"{family} has no such model; {hint}it has {', '.join(has)}")

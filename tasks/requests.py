@@ -19,12 +19,11 @@ from omegaconf import OmegaConf
 
 from tasks.data import DatasetError, DatasetUnavailable, resolve, verified
 from tasks.errors import ConfigError
-from tasks.jobconfig import prepare
+from tasks.jobconfig import TRAINED, prepare
 from tasks.overrides import check_overrides, options
 from tasks.suite.plan import Request
 
 MODELS = ("aaren", "transformer")
-TRAINED = (*MODELS, "mean", "none", "custom")
 # Sets with a known truth are there to show what training can do: the ablation without a query runs on them too.
 KNOWN, ABLATION = "known/", "mean"
 

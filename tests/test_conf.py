@@ -9,7 +9,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from tasks.jobconfig import prepare
+from tasks.jobconfig import TRAINED, prepare
 from tasks.overrides import options
 from tasks.suite.identity import run_id
 from tasks.suite.manifest import load_manifest
@@ -71,6 +71,11 @@ def test_every_model_composes_and_some_dataset_has_it(model):
         assert not refused, "an attention runs in every family"
     else:
         assert len(refused) < len(REPRESENTATIVES), "no dataset has this rule"
+
+
+def test_the_trained_models_are_those_with_an_attention():
+    files = {name: yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text()) for name in options(CONF, "model")}
+    assert set(TRAINED) == {name for name, content in files.items() if content["attention"] is not None}
 
 
 @pytest.mark.parametrize("experiment", options(CONF, "experiment"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from aaren import Aaren, Backbone, CausalSelfAttention, attention_names
+from aaren import Aaren, AarenQueries, Backbone, CausalSelfAttention, attention_names
 
 B, N, D, H = 3, 13, 16, 4
 MIXING = [name for name in attention_names() if name != "none"]
@@ -104,7 +106,7 @@ def test_every_parameter_learns_but_the_key_bias(name):
         gradient = parameter.grad
         assert gradient is not None, f"{parameter_name} is not in the graph"
         assert gradient.isfinite().all(), parameter_name
-        if parameter_name.endswith("w_k.bias"):
+        if parameter_name.endswith("w_k.bias") and name != "aaren_queries":  # there each token's own queries meet it
             assert gradient.abs().max() < 1e-12, "softmax cancels what is added to every score"
         else:
             assert gradient.abs().max() > 1e-9, f"{parameter_name} gets no gradient"
@@ -144,6 +146,31 @@ def test_the_folded_query_follows_its_parameters_in_a_stream():
         assert not torch.allclose(module.scores(x), first)
         module.load_state_dict(Aaren(D, H).state_dict())
         torch.testing.assert_close(module.scores(x), x @ module.fold_query())
+
+
+@pytest.mark.parametrize("combine", ["learned", "sum", "mean"])
+def test_own_queries_are_the_literal_module(combine):
+    """Token by token, head by head, query by query; every parameter learns, whatever the combination."""
+    torch.manual_seed(0)
+    module, x = AarenQueries(D, H, n_queries=3, combine=combine).double(), tokens(4)
+    width, literal = D // H, torch.zeros(B, 4, H, dtype=torch.float64)
+    for row, i, head in itertools.product(range(B), range(4), range(H)):
+        key = module.w_k(x[row, i])[head * width :][:width]
+        queries = module.w_q(F.gelu(module.w_hidden(x[row, i]))).view(H, 3, width)[head]
+        products = [query.dot(key) / math.sqrt(width) for query in queries]
+        if module.weights is not None:
+            products = [c * F.gelu(p) for c, p in zip(module.weights[head], products, strict=True)]
+        literal[row, i, head] = sum(products) / (3 if combine == "mean" else 1)
+    torch.testing.assert_close(module.scores(x), literal, rtol=1e-10, atol=1e-10)
+    module(x)[0].square().sum().backward()
+    assert all(p.grad.abs().max() > 1e-9 for p in module.parameters())
+
+
+@pytest.mark.parametrize("wrong", [{"n_queries": 0}, {"combine": "max"}])
+def test_impossible_queries_are_named(wrong):
+    (option,) = wrong
+    with pytest.raises(ValueError, match=f"{option}="):
+        AarenQueries(D, H, **wrong)
 
 
 def test_cache_reuses_its_memory_and_doubles():
