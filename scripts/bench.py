@@ -165,10 +165,12 @@ def params() -> None:
 def figures(out: Folder = EFFICIENCY) -> None:
     """Draw the figures and write the page from the CSVs, without measuring."""
     from bench_figures import draw_all
-    from bench_page import write_page
+    from bench_page import quotes, write_page
+    from bench_tables import read_tables
 
     written = [*draw_all(out), write_page(out)]
     print("\n".join(f"written: {path}" for path in written))
+    print("for the project's README:", *quotes(read_tables(out)), sep="\n- ")
 
 
 @app.command(name="all")

@@ -41,7 +41,8 @@ def test_every_part_leaves_its_csv_with_where_it_was_measured(tiny):
     assert {path.stem for path in tiny.glob("*.csv")} == CSVS
     for path in tiny.glob("*.csv"):
         for row in rows_of(path):
-            assert row["cpu"] and row["torch"] and row["source"] and "most=30" in row["settings"], path.name
+            assert all(row[column] for column in ("cpu", "torch", "source")), path.name
+            assert "most=30" in row["settings"], path.name
             assert None not in row, "a cell too many"
     models = {row["model"] for row in rows_of(tiny / "figure5-1.csv")}
     assert models == {"aaren", "transformer", "naive cache", "gru", "lstm"}
@@ -67,7 +68,8 @@ def test_figures_are_whole_and_the_same_when_drawn_again(tiny):
     assert done.returncode == 0, done.stderr
     assert {path.name: path.read_bytes() for path in tiny.iterdir()} == before
     for path in tiny.glob("*.png"):
-        assert before[path.name].startswith(b"\x89PNG") and before[path.name].rstrip().endswith(b"IEND\xaeB`\x82")
+        assert before[path.name].startswith(b"\x89PNG")
+        assert before[path.name].rstrip().endswith(b"IEND\xaeB`\x82")
     for path in tiny.glob("*.svg"):
         text = " ".join(ElementTree.parse(path).getroot().itertext())
         assert "numba" in text, "hardware and versions belong in the caption"
@@ -116,11 +118,13 @@ def test_unusable_options_end_in_one_message(arguments, words, tmp_path):
     places = {"FILE": str(tmp_path / "file"), "EMPTY": str(tmp_path / "empty")}
     done = bench(*(places.get(word, word) for word in arguments))
     assert done.returncode == 2, done.stdout + done.stderr
-    assert words in done.stderr and "Traceback" not in done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_csv_that_is_no_table_is_named(tmp_path):
     (tmp_path / "operator.csv").write_bytes(b"\xff\xfe\x00")
     done = bench("figures", "--out", str(tmp_path))
     assert done.returncode == 2
-    assert "operator.csv" in done.stderr and "scripts/bench.py" in done.stderr
+    assert "operator.csv" in done.stderr
+    assert "scripts/bench.py" in done.stderr
