@@ -1,5 +1,5 @@
 """Classification of multivariate series: the ten sets of the UEA archive (protocol of the Time Series
-Library).
+Library), and two generated ones that ask for memory.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def load_data(cfg: Mapping[str, Any], resolved: Resolved) -> ClassificationData:
     """The data of a job. Raises DatasetError for bad files, ConfigError for bad options."""
     from tasks.classification.data import PARSE_VERSION, ClassificationData, parse
+    from tasks.classification.recall import generate
     from tasks.data import load_cached
     from tasks.errors import ConfigError
 
@@ -23,8 +24,10 @@ def load_data(cfg: Mapping[str, Any], resolved: Resolved) -> ClassificationData:
         raise ConfigError("horizon", cfg["horizon"], "classification has no horizon; leave it null")
     if cfg.get("fold") is not None:
         raise ConfigError("fold", cfg["fold"], "the archive's TRAIN and TEST are fixed; leave it null")
-    arrays = load_cached(resolved, parse, PARSE_VERSION)
     sizes = cfg["task"]["data"]
+    # A generated set is made anew: no file's hash would tell a cache that its generator has changed.
+    generated = resolved.source == "generated"
+    arrays = generate(sizes, resolved.dataset) if generated else load_cached(resolved, parse, PARSE_VERSION)
     return ClassificationData(
         arrays,
         protocol=cfg["protocol"],

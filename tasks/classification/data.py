@@ -118,7 +118,7 @@ class ClassificationData(TaskData):
     A zero pad is a channel's mean, as in the base code.
 
     Args:
-        arrays: what `parse` gives.
+        arrays: what `parse` gives. A set of ours has `best_accuracy` as well: what can be reached.
 
     Raises:
         ConfigError: an unknown protocol.
@@ -138,6 +138,7 @@ class ClassificationData(TaskData):
             raise ConfigError("protocol", protocol, f"classification knows {' and '.join(PROTOCOLS)}")
         self.protocol = protocol
         self.classes = tuple(str(name) for name in arrays["classes"])
+        self.best_accuracy = float(arrays["best_accuracy"]) if "best_accuracy" in arrays else None
         self.steps = int(max(arrays["train_lengths"].max(), arrays["test_lengths"].max()))
         self.channels = int(arrays["train_values"].shape[1])
         cases = {part: np.arange(len(arrays[f"{part}_labels"])) for part in PARTS}

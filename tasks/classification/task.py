@@ -83,7 +83,8 @@ class ClassificationTask(Task):
     def artefacts(self, data: TaskData) -> dict[str, Any]:
         """Accuracy after a tenth, two tenths ... of each series, over all TEST cases, from one parallel pass.
 
-        A fraction f of a series of n steps is its first max(1, round(f*n)) steps.
+        A fraction f of a series of n steps is its first max(1, round(f*n)) steps. `best_accuracy`: what can be reached,
+        where it is known.
         """
         assert isinstance(data, ClassificationData)
         self.eval()
@@ -97,7 +98,8 @@ class ClassificationTask(Task):
             answers = running.argmax(-1).gather(1, last)
             correct += (answers == batch.labels[:, None]).sum(0).cpu()
         n = data.sizes["test"]
-        return {
+        best = {} if data.best_accuracy is None else {"best_accuracy": data.best_accuracy}
+        return best | {
             "accuracy_by_fraction_seen": {
                 "fraction": list(FRACTIONS),
                 "accuracy": [int(count) / n for count in correct],
