@@ -74,15 +74,22 @@ def train_step(
     resume: Resume = False,
 ) -> None:
     """Forward and backward of the whole stack, model against model: the families' paper sizes, and against N."""
-    import bench_training as part
-
     from tasks.plugins import import_plugin
 
     if plugin is not None:
         import_plugin(plugin)
+    import bench_training as part
+
+    from aaren.registry import attention_class
+
     prepare(threads)
     sizes = [size for size in [*part.FAMILIES, *part.LENGTHS] if size.tokens <= most]
     names = [name.strip() for name in models.split(",")]
+    for name in names:
+        try:
+            attention_class(name)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--models") from error
     settings = f"threads={threads} repeats={repeats} most={most} models={models}"
     measure({"training": lambda: part.training_rows(sizes, names, repeats, threads)}, out, resume, settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -20,7 +21,9 @@ FIGURES = {"operator", "training", "figure5", "streams"}
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts" / "bench.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=800, check=False, env=os.environ | {"COLUMNS": "400"}
+    )
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
