@@ -96,6 +96,21 @@ LAYOUTS = (
 FAMILY_OF = {dataset: family for family, datasets in DATASETS.items() for dataset in datasets}
 
 
+# Where the behaviour policy is known: far quieter than returns, which hardly tell one model from another.
+EXCESS_ACTION_ERROR = Metric("excess_action_error", "excess action error", digits=4)
+
+
 def metrics_of(family: str, dataset: str) -> tuple[Metric, ...]:
     """The metrics a dataset is reported by; an unknown family has none, an unmarked event set no accuracy."""
     return tuple(m for m in METRICS.get(family, ()) if not (m.name == "accuracy" and dataset in UNMARKED))
+
+
+def extra_metrics_of(family: str, dataset: str, variant: str | None) -> tuple[Metric, ...]:
+    """The metrics of a row outside the paper's tables: with the distance to the behaviour policy where that is known.
+
+    It leads where velocities are hidden (`known/`): there it is what tells the models apart.
+    """
+    metrics = metrics_of(family, dataset)
+    if family != "rl" or variant == "official":
+        return metrics
+    return (EXCESS_ACTION_ERROR, *metrics) if dataset.startswith("known/") else (*metrics, EXCESS_ACTION_ERROR)

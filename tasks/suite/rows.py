@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.suite.cells import Cell, Choice, average, cell, choose
 from tasks.suite.coverage import Coverage
-from tasks.suite.layout import FAMILY_OF, MEAN_HORIZON, METRICS, Layout, Metric, metrics_of
+from tasks.suite.layout import FAMILY_OF, MEAN_HORIZON, METRICS, Layout, Metric, extra_metrics_of, metrics_of
 
 Record = Mapping[str, Any]
 PAIR = ("aaren", "transformer")
@@ -102,8 +102,8 @@ def extra_rows(family: str, records: Iterable[Record], prefer: Collection[str] =
     rows: list[Row] = []
     for label, horizon in sorted(by_place, key=lambda place: (place[0], place[1] or 0)):
         group = by_place[label, horizon]
-        metrics = metrics_of(family, group[0]["dataset"]) or _metrics_found(group)
         origin, variant = group[0]["dataset"], group[0]["variant"]
+        metrics = extra_metrics_of(family, origin, variant) or _metrics_found(group)
         made = _rows(label, horizon, metrics, choose(group, prefer), "")
         rows += [replace(row, origin=origin, variant=variant, family=family) for row in made]
     return rows

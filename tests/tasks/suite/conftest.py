@@ -14,7 +14,7 @@ METRICS = {
     "forecasting": {"mse": (0.4, False), "mae": (0.41, False)},
     "classification": {"accuracy": (0.9, True)},
     "events": {"nll": (1.5, False), "rmse": (2.0, False), "accuracy": (0.5, True)},
-    "rl": {"normalized_score": (42.0, True)},
+    "rl": {"normalized_score": (42.0, True), "excess_action_error": (0.01, False)},
 }
 
 
