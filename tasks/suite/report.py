@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -32,7 +33,9 @@ FIGURES = Path(__file__).resolve().parents[2] / "results" / "efficiency"
 LARGEST_FIGURE = 300_000  # bytes; a larger one is named, not shown
 _HERE = Path(__file__).parent
 _PROFILES = ("paper", "quick", "smoke")
-_LONG_NUMBER = re.compile(rb"(\d+\.\d\d)\d+")
+_LONG_NUMBER = re.compile(r"(\d+\.\d)\d+")  # a tenth of a point is finer than any screen
+_PLAIN = ' "<>/:=;,.()-+*!?@[]{}|~$_'  # needs no escape in a data URI between single quotes
+_METADATA = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 
 
 class EmptyReportError(ValueError):
@@ -43,7 +46,7 @@ class Figure(NamedTuple):
     """An efficiency figure: `source` is a data URI, "" where the file is too large to carry."""
 
     name: str
-    source: str
+    source: Markup
 
 
 def write_report(rebuilt: Rebuilt, folder: Path, out: Path, *, figures: Path = FIGURES) -> Path:
@@ -107,9 +110,9 @@ def load_figures(folder: Path) -> list[Figure]:
     """The SVG figures of a folder as images of their own: no script of theirs runs, no id of theirs clashes."""
     found = []
     for path in sorted(Path(folder).glob("*.svg")):
-        data = re.sub(rb">\s+<", b"><", _LONG_NUMBER.sub(rb"\1", path.read_bytes()))
-        text = "" if len(data) > LARGEST_FIGURE else "data:image/svg+xml;base64," + base64.b64encode(data).decode()
-        found.append(Figure(path.stem, text))
+        text = re.sub(r"\s+", " ", _METADATA.sub("", path.read_text(encoding="utf-8"))).replace("> <", "><")
+        data = quote(_LONG_NUMBER.sub(r"\1", text), safe=_PLAIN)
+        found.append(Figure(path.stem, Markup("" if len(data) > LARGEST_FIGURE else f"data:image/svg+xml,{data}")))
     return found
 
 

@@ -29,7 +29,7 @@ class Drawn(NamedTuple):
     models: tuple[str, ...]
 
 
-class TestCurve(NamedTuple):
+class OnTest(NamedTuple):
     """An artefact that is a curve on the test part: its two lists, and the words at its axes."""
 
     artefact: str
@@ -41,10 +41,10 @@ class TestCurve(NamedTuple):
     diagonal: bool = False
 
 
-TEST_CURVES = (
-    TestCurve("accuracy_by_fraction_seen", "fraction", "accuracy", "share of the series seen", "test accuracy"),
-    TestCurve("mse_by_step", "step", "mse", "steps ahead", "test MSE", log_x=True),
-    TestCurve("calibration", "levels", "reached", "predicted quantile", "share of test gaps below", diagonal=True),
+ON_TEST = (
+    OnTest("accuracy_by_fraction_seen", "fraction", "accuracy", "share of the series seen", "test accuracy"),
+    OnTest("mse_by_step", "step", "mse", "steps ahead", "test MSE", log_x=True),
+    OnTest("calibration", "levels", "reached", "predicted quantile", "share of test gaps below", diagonal=True),
 )
 
 
@@ -104,7 +104,7 @@ def _learning(row: Row, trained: Mapping[str, Sequence[Record]]) -> tuple[Markup
 
 
 def _tested(row: Row, runs: Mapping[str, Sequence[Record]]) -> Markup:
-    for kind in TEST_CURVES:
+    for kind in ON_TEST:
         lines = []
         for model, group in runs.items():
             found = [found for record in group if (found := _pair(record["artefacts"].get(kind.artefact), kind))]
@@ -121,7 +121,7 @@ def _history(record: Record) -> list[Mapping[str, Any]]:
     return [point for point in history if isinstance(point, Mapping)] if isinstance(history, list) else []
 
 
-def _pair(artefact: Any, kind: TestCurve) -> list[tuple[float, float]]:
+def _pair(artefact: Any, kind: OnTest) -> list[tuple[float, float]]:
     """The points of an artefact; [] where it is not of the form that its family writes."""
     if not isinstance(artefact, Mapping):
         return []

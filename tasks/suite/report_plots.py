@@ -9,7 +9,7 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 320, 200
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 34
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 8, 34
 MOST_POINTS = 60  # of one line; more cannot be told apart at this width
 MARKED = 12  # a line with no more points than this shows each of them
 STYLES = {"aaren": 0, "transformer": 1, "mean": 2, "none": 3}  # colour, dash and marker of each model, see report.css
@@ -162,10 +162,11 @@ def _widen(low: float, high: float) -> tuple[float, float]:
 
 def legend(models: Sequence[str]) -> Markup:
     """Marker, dash and name of every model that some chart shows."""
-    ordered = sorted(set(models), key=lambda model: (style_of(model), model))
+    ordered = sorted({model for model in models if model in STYLES}, key=style_of)
+    ordered += ["rules without training, and other models"] if set(models) - set(ordered) else []
     keys = (
         Markup(
-            '<span class="key"><svg viewBox="0 0 34 12" aria-hidden="true"><path class="line m{0}" d="M1 6H33"/>'
+            '<span class="sample"><svg viewBox="0 0 34 12" aria-hidden="true"><path class="line m{0}" d="M1 6H33"/>'
             '<use href="#k{0}" class="m{0}" x="17" y="6"/></svg>{1}</span>'
         ).format(style_of(model), escape(model))
         for model in ordered

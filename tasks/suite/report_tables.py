@@ -31,7 +31,9 @@ class TableView(NamedTuple):
 
 def view(table: Table, profile: str, protocol: str, provenance: Provenance) -> TableView:
     """The table with the provenance of each of our numbers filed under its cell."""
-    columns = [(str(group), str(name)) for group, name in table.shown.columns]
+    every = [(str(group), str(name)) for group, name in table.shown.columns]
+    order = sorted(range(len(every)), key=lambda place: _rank(*every[place]))
+    columns = [every[place] for place in order]
     groups: list[tuple[str, int]] = []
     for group, _ in columns:
         if groups and groups[-1][0] == group:
@@ -43,13 +45,19 @@ def view(table: Table, profile: str, protocol: str, provenance: Provenance) -> T
     for position, texts in enumerate(table.shown.to_numpy()):
         row = table.rows[position] if position < len(table.rows) else None
         line = []
-        for place, ((group, name), text) in enumerate(zip(columns, texts, strict=True)):
+        for place, (group, name) in zip(order, columns, strict=True):
+            text = texts[place]
             cell = row.cells.get(name) if row is not None and group == OURS else None
             source = provenance.add(row, cell, profile, protocol) if row is not None and cell is not None else None
             line.append(CellView(str(text), bool(bold[position, place]), source, _kind(group, name, text)))
         lines.append(line)
     named = [(name, _kind(group, name, "")) for group, name in columns]
     return TableView(table.key, table.title, table.caption, table.notes, groups, named, lines)
+
+
+def _rank(group: str, name: str) -> int:
+    """Why a row is empty is said before others' numbers, where a reader still sees it."""
+    return 2 if group == PUBLISHED else 1 if name == "note" else 0
 
 
 def _kind(group: str, name: str, text: Any) -> str:

@@ -91,6 +91,11 @@ def _rows(tables: Sequence[Table], family: str, sets: str, summary: Summary | No
     return list(found.values())
 
 
+def _difference(row: Row) -> str:
+    text, _, doubt = difference(*(row.cells.get(name) for name in PAIR)).partition(f"; {UNDECIDED} ")
+    return f"{text} {doubt}".strip()
+
+
 def _mark(row: Row) -> Mark | None:
     paired = pair(*(row.cells.get(name) for name in PAIR))
     if paired is None or row.metric is None:
@@ -107,6 +112,6 @@ def _mark(row: Row) -> Mark | None:
         sign * paired.mean,
         low,
         high,
-        difference(*(row.cells.get(name) for name in PAIR)),
+        _difference(row),
         verdict(row),
     )
