@@ -98,6 +98,13 @@ def prepare(threads: int = 1) -> None:
             keep(-1, -1)  # M_TRIM_THRESHOLD: and the heap never shrinks
 
 
+def release() -> None:
+    """Hand freed memory back after all (glibc): what is free should be seen before the next large state is made."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def source_hash(folders: Iterable[Path] = (ROOT / "aaren",)) -> str:
     """Short hash of the library and of the measuring code: what a measurement depends on, drawing left out."""
     files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import torch
 import torch.nn.functional as F
-from bench_common import Row, spread, timed
+from bench_common import Row, release, spread, timed
 from torch import Tensor, nn
 
 from aaren import Attention, Backbone, CausalSelfAttention
@@ -121,7 +121,8 @@ def sampled_rows(streams: int, fillings: Sequence[int], repeats: int, models: Se
             row = {"model": model, "streams": streams, "tokens": filling, "how": SAMPLED} | now
             row |= {"cumulative_s" + key[2:]: value / 1e3 for key, value in total[model].items()}
             yield row | {"state_bytes": sizes[model]}
-        del states, functions
+        del states, functions, taken
+        release()
 
 
 def _fits(model: str, streams: int, tokens: int) -> bool:
