@@ -23,8 +23,8 @@ from tasks.errors import ConfigError
 VERSION = 1  # of the generators; raise it, and `generator_version` in conf/dataset/known/, when a set changes
 CASES = {"train": 10_000, "test": 2_000}
 CLASSES = 8  # values of a key, symbols beside a mark
-KEYS = 16
-STEPS, MARKS = 24, 4  # of selective-copy, before the question
+KEYS = 8
+STEPS, MARKS = 12, 4  # of selective-copy, before the question
 SEED = 20240522
 
 

@@ -39,8 +39,8 @@ def test_the_answer_is_the_value_beside_what_is_asked(name):
         assert (matches.sum(1) == 1).all()
         assert np.array_equal((matches[..., None] * values[:, :-1]).sum(1).argmax(-1), labels)
         assert np.bincount(labels).min() > 0.8 * cases / recall.CLASSES  # no class to guess
-        for fixed in (0, x.shape[1] - 2):  # nor a place: any one step's value is right by chance alone
-            assert (values[:, fixed].argmax(-1) == labels).mean() < 0.25
+        for fixed in (0, x.shape[1] - 2):  # nor a place: one step of KEYS holds the answer, another has it by chance
+            assert (values[:, fixed].argmax(-1) == labels).mean() < 0.3
 
 
 def test_marks_are_numbered_in_their_order_and_the_rest_has_none():
