@@ -26,6 +26,7 @@ def main(
     from tasks.suite.rebuild import rebuild
     from tasks.suite.records import read_all
     from tasks.suite.references import load_references
+    from tasks.suite.report import REPORT_NAME, page
 
     folder = runs[0] if runs else records
     try:
@@ -33,6 +34,7 @@ def main(
         notes, references = read_notes(folder / NOTES_NAME), load_references()
         with tempfile.TemporaryDirectory() as made:
             rebuilt = rebuild(runs or [], Path(made), gathered=None if runs else records, coverage=coverage)
+            of_page = page(rebuilt, folder).encode() if not runs and rebuilt.records else b""
             fresh = {str(path.relative_to(made)): path.read_bytes() for path in rebuilt.files}
     except (OSError, ValueError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
@@ -47,6 +49,9 @@ def main(
     ]
     if not runs or (folder / "tables").is_dir():
         found += verify.of_tables(folder / "tables", fresh, command)
+    report = folder / REPORT_NAME
+    if of_page and report.exists() and report.read_bytes() != of_page:
+        found.append(verify.Finding(str(report), "is not what the records say: edited, or older", "make report"))
     for finding in found:
         text = str(finding).replace(f"{ROOT}/", "")
         typer.secho(text if finding.serious else f"remark: {text}", fg="red" if finding.serious else None)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tasks.suite.rebuild import rebuild
+from tasks.suite.report import REPORT_NAME, page
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "results" / "measured"
@@ -21,6 +22,8 @@ def test_tables_rebuild_to_the_same_bytes(tmp_path):
     assert not rebuilt.problems
     fresh = {path.relative_to(tmp_path): path.read_bytes() for path in rebuilt.files}
     committed = {p.relative_to(MEASURED / "tables"): p.read_bytes() for p in (MEASURED / "tables").rglob("*.*")}
+    assert page(rebuilt, MEASURED) == (MEASURED / REPORT_NAME).read_text(), "make report rebuilds tables and page"
+    assert (MEASURED / REPORT_NAME).stat().st_size < 1_000_000
     assert fresh.keys() == committed.keys()
     for name, content in fresh.items():
         assert content == committed[name], name

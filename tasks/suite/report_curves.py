@@ -129,7 +129,9 @@ def _pair(artefact: Any, kind: OnTest) -> list[tuple[float, float]]:
     if not isinstance(x, list) or not isinstance(y, list) or len(x) != len(y):
         return []
     numbers = (int, float)
-    return [(a, b) for a, b in zip(x, y, strict=True) if isinstance(a, numbers) and isinstance(b, numbers)]
+    return [
+        (float(a), float(b)) for a, b in zip(x, y, strict=True) if isinstance(a, numbers) and isinstance(b, numbers)
+    ]
 
 
 def _mean(model: str, runs: Sequence[Sequence[tuple[float, float]]]) -> Line:
