@@ -81,10 +81,12 @@ def _of_row(row: Row, records: Mapping[str, Record]) -> Drawn | None:
     seeds = {len({record["seed"] for record in group}) for group in trained.values()}
     said = "" if row.horizon is None else f"Horizon {row.horizon}. "
     if learning:
-        said += f"Left: {watched} while training, a line a seed ({'/'.join(map(str, sorted(seeds)))}). "
+        said += f"First: {watched} while training, a line a seed ({'/'.join(map(str, sorted(seeds)))}). "
     else:
         said += "The records hold no learning curve. "
-    said += f"{'Right' if learning else 'Shown'}: mean over seeds." if tested else ""
+    said += (
+        f"{'Second, on the test part' if learning else 'Shown, on the test part'}: mean over seeds." if tested else ""
+    )
     return Drawn(row.dataset, row.family, learning, tested, said.strip(), tuple(runs))
 
 
