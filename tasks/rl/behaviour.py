@@ -158,16 +158,16 @@ def read_curve(path: Path) -> list[Line]:
 
 def _library() -> tuple[Any, Any, Any, Any]:
     try:
-        from stable_baselines3 import PPO
-        from stable_baselines3.common.callbacks import BaseCallback
-        from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+        from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
+        from stable_baselines3.common.callbacks import BaseCallback  # pyright: ignore[reportMissingImports]
+        from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError("train", "stable-baselines3", 'is not installed: pip install "aaren[behaviour]"') from error
     return PPO, BaseCallback, DummyVecEnv, VecNormalize
 
 
 def _monitored(robot: Robot) -> Any:
-    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.monitor import Monitor  # pyright: ignore[reportMissingImports]
 
     return Monitor(make_env(robot))
 
