@@ -6,7 +6,9 @@ carry a mark, 1 to 4 in their order, and the rest none; the last step holds a ma
 that it stood beside.
 
 Both ask at the end. The marks are few, and a model can set them aside from the start; the keys are as many as the
-steps, so that a model without a look back must keep every pair. Guessing is right once in CLASSES.
+steps, so that a model without a look back must keep every pair. Guessing is right once in CLASSES; naming the most
+common value of the series, which needs no pair, is right for 0.33 of the test cases of `recall`, and naming the most
+common marked symbol for 0.41 of those of `selective-copy`.
 
 Channels are 0 or 1: one for each key (mark), then one for each value (symbol).
 """

@@ -43,6 +43,13 @@ def test_the_answer_is_the_value_beside_what_is_asked(name):
             assert (values[:, fixed].argmax(-1) == labels).mean() < 0.3
 
 
+@pytest.mark.parametrize(("name", "share"), [("recall", 0.327), ("selective-copy", 0.410)])
+def test_what_a_model_can_score_without_knowing_which(name, share):
+    x, split = steps_of(recall.generate(options(name), name), "test"), NAMES[name]
+    counts = (x[..., :split].any(-1, keepdims=True) * x[..., split:]).sum(1)
+    assert (counts.max(-1) / counts.sum(-1)).mean() == pytest.approx(share, abs=1e-3)
+
+
 def test_marks_are_numbered_in_their_order_and_the_rest_has_none():
     marks = steps_of(recall.generate(options("selective-copy"), ""), "test")[:, :-1, : recall.MARKS]
     places = marks.argmax(1)  # [cases, MARKS]
