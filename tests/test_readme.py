@@ -49,11 +49,15 @@ def test_training_commands(command, tmp_path):
         run([*train, "--cfg", "job", *(part for part in single if "=" in part)], tmp_path)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(r"scripts/(data|tables|bench)\.py", c)])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(r"scripts/(data|tables|bench|export)\.py", c)])
 def test_other_scripts_know_the_commands_shown(command, tmp_path):
     words = shlex.split(command)
     if "get" in words:  # a download: only that the command and the name exist
         words = [*words[: words.index("get") + 1], "--help"]
+    if "surrogate" in words:  # writes into the data root, which may be the reader's own
+        words = [*words[: words.index("surrogate") + 1], "--help"]
+    if "run=RUN_ID" in words:  # stands for a run that the reader has
+        words = [*words[:2], "--help"]
     run([sys.executable, str(ROOT / words[1]), *words[2:]], tmp_path)
 
 
@@ -66,7 +70,7 @@ def test_make_targets_exist(command):
 def test_every_command_is_of_a_kind_that_is_tested():
     assert len(COMMANDS) >= 8
     for command in COMMANDS:
-        assert re.match(r"(make |\.venv/bin/python scripts/(train|data|tables|bench)\.py)", command), command
+        assert re.match(r"(make |\.venv/bin/python scripts/(train|data|tables|bench|export)\.py)", command), command
 
 
 def test_python_runs(tmp_path, capsys):
@@ -96,5 +100,18 @@ def test_files_it_names_are_there():
 
 def test_help_lists_every_target():
     shown = subprocess.run(["make", "help"], check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    for target in ("setup", "test", "lint", "reproduce", "sweep", "tables", "data", "bench", "clean"):
+    for target in (
+        "setup",
+        "test",
+        "lint",
+        "reproduce",
+        "sweep",
+        "tables",
+        "report",
+        "verify",
+        "plan",
+        "data",
+        "bench",
+        "clean",
+    ):
         assert re.search(rf"make {target}\b", shown), target

@@ -19,7 +19,7 @@ from tasks.suite.manifest import load_manifest
 def at_hand():
     names = []
     for name, entry in load_manifest().datasets.items():
-        if entry.family == "classification":
+        if entry.family == "classification" and entry.is_main:
             try:
                 names.append(resolve(name, "official").dataset)
             except DatasetUnavailable:
