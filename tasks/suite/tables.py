@@ -26,7 +26,7 @@ from tasks.suite.summary import SUMMARY_COLUMNS, SUMMARY_NOTE, Summary, rule, su
 Record = Mapping[str, Any]
 OURS, PUBLISHED = "measured here: mean ± std (seeds)", "published, other set-ups"
 MAIN_PROTOCOL = "honest"
-MODEL_ORDER = (*PAIR, "mean", "none")
+MODEL_ORDER = (*PAIR, "aaren_queries", "mean", "none")
 OWN_SETS, OTHER_SETS = "the paper's", "other variants of them"
 SUMMARY_TITLE = "Aaren against the Transformer, by family"
 MAIN_KEYS = frozenset(layout.key for layout in LAYOUTS)
