@@ -29,6 +29,7 @@ MAIN_PROTOCOL = "honest"
 MODEL_ORDER = (*PAIR, "aaren_queries", "mean", "none")
 OWN_SETS, OTHER_SETS = "the paper's", "other variants of them"
 SUMMARY_TITLE = "Aaren against the Transformer, by family"
+FAMILY_TITLES = {"rl": "Offline reinforcement learning"}
 MAIN_KEYS = frozenset(layout.key for layout in LAYOUTS)
 EXTENSIONS = ("md", "tex", "csv", "html")
 
@@ -110,7 +111,7 @@ def build(
     for family in sorted({record["family"] for record in records}):
         rows = extra_rows(family, records, prefer)
         if rows:
-            title = f"{family.capitalize()}: other variants, and sets outside the 38"
+            title = f"{FAMILY_TITLES.get(family, family.capitalize())}: other variants, and sets outside the 38"
             used = [r for r in done if r["family"] == family and not in_main_table(r)]
             text = caption(title, profile, protocol, used, command)
             horizon = MAIN_HORIZON if any(row.horizon == MAIN_HORIZON for row in rows) else None
