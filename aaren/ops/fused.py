@@ -111,8 +111,7 @@ def gather(
     for arrays, share in zip(owned, shares, strict=True):
         rows = np.divmod(np.arange(*share), whole[0].shape[1])
         for target, source in zip(whole, arrays, strict=True):
-            if target is not source:
-                target[rows] = source[rows]
+            target[rows] = source[rows]
 
 
 def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple, out: Tensor, gates: Tensor) -> Triple:
@@ -134,7 +133,8 @@ def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple,
         shares = even_parts(rows, threads)
         states = [start] if len(shares) == 1 else [start.apart() for _ in shares]
         run_together([outputs(state, share, (0, length)) for state, share in zip(states, shares, strict=True)])
-        gather(start.arrays, [state.arrays for state in states], shares)
+        if len(shares) > 1:
+            gather(start.arrays, [state.arrays for state in states], shares)
         return start
     carry = start.apart()
     middle = [Triple.empty(batch, heads, values.shape[3]).apart() for _ in parts[1:-1]]
@@ -176,7 +176,8 @@ def backward(
         shares = even_parts(rows, threads)
         carries = [carry] if len(shares) == 1 else [apart_pair(carry) for _ in shares]
         run_together([gradients(state, share, (0, length)) for state, share in zip(carries, shares, strict=True)])
-        gather(carry, carries, shares)
+        if len(shares) > 1:
+            gather(carry, carries, shares)
         return carry
     parts = [(length - stop, length - first) for first, stop in parts]  # from the right, the short one first
     carry = apart_pair(carry)
