@@ -24,7 +24,6 @@ from rich.table import Table
 from tasks.suite import locks, records
 from tasks.suite.atomic import write_atomic
 from tasks.suite.coverage import Coverage
-from tasks.suite.layout import FAMILY_OF
 from tasks.suite.plan import Job, Plan
 
 WORK, LOG = ".multirun", "reproduce.log"
@@ -59,10 +58,6 @@ def announce(plan: Plan, coverage: Mapping[str, Coverage], console: Console, wor
             str(sum(job.status == "unavailable" for job in jobs)),
         )
     console.print(table)
-    without = sorted({FAMILY_OF[name] for name in coverage} - set(families)) if len(families) > 1 else []
-    for family in without:
-        names = [name for name in coverage if FAMILY_OF[name] == family]
-        console.print(f"  not run: {len(names)} sets of {family}: the family has no task model yet", highlight=False)
     missing = {job.dataset: job.reason for job in plan.of("unavailable")}
     for dataset, reason in missing.items():
         console.print(f"  not available: {dataset}: {reason}", highlight=False, soft_wrap=True)
