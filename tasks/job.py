@@ -30,6 +30,7 @@ from tasks.suite.identity import run_id as make_run_id
 from tasks.suite.identity import semantic_config
 from tasks.suite.locks import Heartbeat, RunLock
 from tasks.task import Task, TaskData
+from tasks.timelimit import TimeLimitReached, time_limit
 from tasks.tracking import tracked
 from tasks.training import plan_budget, train_and_score
 
@@ -104,25 +105,26 @@ def _run(job: dict[str, Any], source: Resolved, runs: Path, name: str, command: 
     heartbeat = Heartbeat(runs, compose("failed", reason="did not finish"))
     task: Task | None = None
     try:
-        data, task = load(job, source)
-        learned = job["model"]["attention"] is not None
-        budget = plan_budget(job["task"]["budget"], data.steps_per_epoch) if learned else None
-        callbacks, bar = progress_callbacks(job["progress"], name, heartbeat)
-        tracking = tracked(
-            job["logger"], run_id=name, cfg=semantic_config(job), label=source.label, folder=runs.parent / "wandb"
-        )
-        with tracking as logger:
-            result = train_and_score(
-                task,
-                data,
-                budget=budget,
-                folder=runs / name / "checkpoints",
-                device=job["device"],
-                callbacks=callbacks,
-                logger=logger,
-                progress_bar=bar,
+        with time_limit(job.get("time_limit"), runs, name):
+            data, task = load(job, source)
+            learned = job["model"]["attention"] is not None
+            budget = plan_budget(job["task"]["budget"], data.steps_per_epoch) if learned else None
+            callbacks, bar = progress_callbacks(job["progress"], name, heartbeat)
+            tracking = tracked(
+                job["logger"], run_id=name, cfg=semantic_config(job), label=source.label, folder=runs.parent / "wandb"
             )
-        artefacts = {"history": task.history, **task.artefacts(data)}
+            with tracking as logger:
+                result = train_and_score(
+                    task,
+                    data,
+                    budget=budget,
+                    folder=runs / name / "checkpoints",
+                    device=job["device"],
+                    callbacks=callbacks,
+                    logger=logger,
+                    progress_bar=bar,
+                )
+            artefacts = {"history": task.history, **task.artefacts(data)}
         record = compose("done", artefacts=artefacts, **result)
     except BaseException as error:
         # KeyboardInterrupt and SystemExit too: whatever ends the job, its record says so before it goes up.
@@ -141,17 +143,26 @@ def _run(job: dict[str, Any], source: Resolved, runs: Path, name: str, command: 
 
 def _cause(error: BaseException, task: Task | None) -> dict[str, Any]:
     """The record's reason and error fields for whatever ended the job."""
-    step = int(task.global_step) if task is not None and task._fabric is None and task._trainer is not None else None
+    trained = task is not None and task._fabric is None and task._trainer is not None
+    step = int(task.global_step) if task is not None and trained else None
+    batch = task.where[1] if task is not None else None
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-    reason = (
-        f"interrupted at step {step}; run it again to resume" if interrupted else f"{type(error).__name__}: {error}"
-    )
-    text = "".join(traceback.format_exception(error, limit=-6)) if not interrupted else None
+    if interrupted:
+        reason = f"interrupted at step {step}; run it again to resume"
+    elif isinstance(error, TimeLimitReached):
+        reason = f"at {task.where[0] if task is not None else 'the data'}, step {step}: {error}"
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    # Of a time limit, what the alarm interrupted is the news.
+    shown = error.__cause__ if isinstance(error, TimeLimitReached) and error.__cause__ is not None else error
+    text = "".join(traceback.format_exception(shown, limit=-6)) if not interrupted else None
     return {
-        "reason": reason or type(error).__name__,
+        "reason": reason,
         "fix": getattr(error, "fix", None),
-        "error": {"type": type(error).__name__, "message": str(error), "traceback": text, "step": step},
-    }
+        "error": {
+            "type": type(error).__name__, "message": str(error), "traceback": text, "step": step, "batch": batch
+        },
+    }  # fmt: skip
 
 
 def _unavailable(job: dict[str, Any], runs: Path, error: DatasetUnavailable, command: str | None) -> dict[str, Any]:

@@ -41,6 +41,9 @@ def prepare(cfg: Mapping[str, Any]) -> dict[str, Any]:
     if job.get("fold") is not None and not (folds and 0 <= job["fold"] < folds):
         has = f"folds 0 to {folds - 1}" if folds else "no folds"
         raise ConfigError("fold", job["fold"], f"{dataset} has {has}")
+    limit = job.get("time_limit")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0):
+        raise ConfigError("time_limit", limit, "give seconds, more than 0, or null for no limit")
     return job
 
 

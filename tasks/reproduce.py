@@ -1,11 +1,12 @@
 """`make reproduce`: plan the missing jobs, run them as one multirun, rebuild the tables.
 
 Everything is read from records, so that it survives the death of a job, a worker or itself: run it again and it
-goes on. If the multirun dies, the unfinished job is recorded as failed and the rest is launched once more.
+goes on. If the multirun dies, the unfinished job is recorded as failed and the rest is launched again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -27,6 +28,7 @@ from tasks.suite.coverage import Coverage
 from tasks.suite.plan import Job, Plan
 
 WORK, LOG = ".multirun", "reproduce.log"
+Stamp = tuple[int, int, int, int]
 
 
 def announce(plan: Plan, coverage: Mapping[str, Coverage], console: Console, workers: int) -> None:
@@ -71,26 +73,35 @@ def announce(plan: Plan, coverage: Mapping[str, Coverage], console: Console, wor
 def run_plan(
     plan: Plan, *, train: Path, runs: Path, workers: int, extra: Sequence[str], console: Console
 ) -> dict[str, dict[str, Any]]:
-    """Run what is to be done, launching once more what a dead multirun left; returns the records by run id."""
-    wanted, started, code = {job.run_id: job for job in plan.todo}, 0.0, 0
-    for attempt in (1, 2):
-        left = [job for run, job in wanted.items() if attempt == 1 or run not in _finished(runs, wanted, started)]
-        if not left or (attempt == 2 and code == 0):
-            break
-        if attempt == 2:
-            console.print(f"The multirun died; {len(left)} jobs are left and launched once more.")
-        started = time.time()
-        code = _multirun(left, train=train, runs=runs, workers=workers, extra=extra, console=console)
-        if code and not _finished(runs, wanted, started):
+    """Run what is to be done, launching again what a dead multirun left; returns the records by run id."""
+    wanted = {job.run_id: job for job in plan.todo}
+    before = _stamps(runs, wanted)
+    left, again = list(wanted.values()), True
+    while left and again:
+        code = _multirun(left, before, train=train, runs=runs, workers=workers, extra=extra, console=console)
+        if code and not _finished(runs, wanted, before):
             console.print(_last_words(runs / WORK / LOG), style="red", markup=False, highlight=False, soft_wrap=True)
         buried = locks.bury(runs, signal.Signals(-code).name if code < 0 else None)
         for run in buried:
             console.print(f"  died: {run} (recorded as failed; the next run resumes it)")
-    return _finished(runs, wanted, 0.0)
+        count = len(left)
+        finished = _finished(runs, wanted, before)
+        left = [job for run, job in wanted.items() if run not in finished]
+        again = code != 0 and len(left) < count  # a multirun that leaves no record at all would do so for ever
+        if left and again:
+            console.print(f"The multirun died; {len(left)} jobs are left and launched again.")
+    return _finished(runs, wanted, {})
 
 
 def _multirun(
-    jobs: Sequence[Job], *, train: Path, runs: Path, workers: int, extra: Sequence[str], console: Console
+    jobs: Sequence[Job],
+    before: Mapping[str, Stamp],
+    *,
+    train: Path,
+    runs: Path,
+    workers: int,
+    extra: Sequence[str],
+    console: Console,
 ) -> int:
     """One Hydra multirun over `jobs`; shows each job as its record appears; returns the exit code."""
     listed = runs / WORK / f"jobs-{os.getpid()}.json"
@@ -100,7 +111,6 @@ def _multirun(
         command += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}", "hydra.launcher.batch_size=1"]
         command += [f"hydra.launcher.pre_dispatch={workers}"]
     command += extra
-    started = time.time()
     with (runs / WORK / LOG).open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -110,7 +120,7 @@ def _multirun(
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
         try:
-            _watch(process, {job.run_id: job for job in jobs}, runs, started, console)
+            _watch(process, {job.run_id: job for job in jobs}, runs, before, console)
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)
             process.wait()
@@ -122,7 +132,11 @@ def _multirun(
 
 
 def _watch(
-    process: subprocess.Popen[bytes], jobs: Mapping[str, Job], runs: Path, started: float, console: Console
+    process: subprocess.Popen[bytes],
+    jobs: Mapping[str, Job],
+    runs: Path,
+    before: Mapping[str, Stamp],
+    console: Console,
 ) -> None:
     """Print a line for each finished job, and on a terminal a bar with the steps of the running ones."""
     columns = (
@@ -134,10 +148,10 @@ def _watch(
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         whole = bar.add_task("jobs", total=len(jobs), now="")
-        seen: set[str] = set()
+        seen, started = set[str](), time.monotonic()
         while True:
             ended = process.poll() is not None
-            for run, record in _finished(runs, jobs, started).items():
+            for run, record in _finished(runs, jobs, before).items():
                 if run not in seen:
                     seen.add(run)
                     left = _time_left(jobs, seen, started)
@@ -167,7 +181,7 @@ def _time_left(jobs: Mapping[str, Job], seen: set[str], started: float) -> str:
         return sum((job.estimate_seconds or 1.0) + 1.0 for run, job in jobs.items() if names(run))
 
     done, left = cost(lambda run: run in seen), cost(lambda run: run not in seen)
-    seconds = (time.time() - started) * left / max(done, 1e-9)
+    seconds = (time.monotonic() - started) * left / max(done, 1e-9)
     return f"  (about {seconds / 60:.0f} min left)" if left else ""
 
 
@@ -178,16 +192,23 @@ def _line(record: Mapping[str, Any]) -> str:
     return f"{record['run_id']}: {scores}  ({record['wall_seconds']:.0f} s)"
 
 
-def _finished(runs: Path, jobs: Mapping[str, Job], since: float) -> dict[str, dict[str, Any]]:
-    """The records of `jobs` written after `since` (a time stamp), by run id."""
+def _finished(runs: Path, jobs: Mapping[str, Job], before: Mapping[str, Stamp]) -> dict[str, dict[str, Any]]:
+    """The records of `jobs` that are not those of `before`, by run id."""
+    found = {}
+    for run, stamp in _stamps(runs, jobs).items():
+        if stamp != before.get(run):
+            with contextlib.suppress(records.RecordError):
+                found[run] = records.read(runs / run / records.RECORD_NAME)
+    return found
+
+
+def _stamps(runs: Path, jobs: Mapping[str, Job]) -> dict[str, Stamp]:
+    """By what each record's file is told from a later one, whatever the clock did in between."""
     found = {}
     for run in jobs:
-        path = runs / run / records.RECORD_NAME
-        try:
-            if path.stat().st_mtime >= since:
-                found[run] = records.read(path)
-        except (OSError, records.RecordError):
-            continue
+        with contextlib.suppress(OSError):
+            stat = (runs / run / records.RECORD_NAME).stat()
+            found[run] = (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
     return found
 
 

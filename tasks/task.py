@@ -42,7 +42,7 @@ class Selection(NamedTuple):
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is not a finite number."""
+    """The loss, or the norm of the gradients, is not a finite number."""
 
 
 class Task(lightning.LightningModule):
@@ -62,6 +62,8 @@ class Task(lightning.LightningModule):
         self.measures: dict[str, dict[str, Measure]] = {}
         self.history: list[dict[str, float]] = []
         self._round_loss: list[float] = []
+        # What the job is at, and the batch of its round: what a failure is recorded with.
+        self.where: tuple[str, int | None] = ("the start", None)
 
     def training_loss(self, batch: Any) -> Tensor:
         """The scalar to minimise on a batch."""
@@ -90,19 +92,44 @@ class Task(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.where = ("training", batch_idx)
         # Dropout of step k is the same whether or not the run was interrupted before it.
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.global_step]).generate_state(1)[0]))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = self.training_loss(batch)
         value = float(loss.detach())
-        if not np.isfinite(value):
-            raise TrainingDiverged(
-                f"training loss is {value} at step {self.global_step} (batch {batch_idx} of its round); "
-                "lower task.optim.lr, or set task.optim.clip"
-            )
+        self._check_finite("training loss", value)
         self._round_loss.append(value)
         return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Clips as Lightning does, by the norm, which Lightning throws away: one that is not finite makes every weight
+        # a NaN, and the loss of the last step would not show it.
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if gradient_clip_val:
+            norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+        else:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        self._check_finite("norm of the gradients", float(norm))
+
+    def _check_finite(self, name: str, value: float) -> None:
+        if not np.isfinite(value):
+            raise TrainingDiverged(
+                f"{name} is {value} at step {self.global_step} (batch {self.where[1]} of its round); "
+                "lower task.optim.lr, or set task.optim.clip"
+            )
+
+    def on_validation_start(self) -> None:
+        self.where = ("validation", None)
+
+    def on_test_start(self) -> None:
+        self.where = ("test", None)
 
     def on_validation_epoch_end(self) -> None:
         self._finish_split("val")

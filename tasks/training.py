@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from tasks.checkpoint_io import AtomicCheckpointIO
 from tasks.errors import ConfigError
+from tasks.suite.atomic import write_atomic
 from tasks.task import Selection, Task, TaskData, saved_measures
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ def train_and_score(
     record's metrics, selection, and weights hash.
 
     Raises:
-        TrainingDiverged: the loss is not finite.
+        TrainingDiverged: the loss or the norm of the gradients is not finite.
+        WriteError: a checkpoint cannot be written.
         ConfigError: a device that is not there, or patience where no score selects.
     """
     for message in MEANT:
@@ -101,6 +103,7 @@ def train_and_score(
         max_epochs=budget.rounds if budget else 0,
         gradient_clip_val=task.optim.get("clip"),
         callbacks=[*callbacks, *_selecting(selection, budget, folder), last],
+        plugins=[AtomicCheckpointIO()],
         logger=logger,
         num_sanity_val_steps=0,
         enable_progress_bar=progress_bar,
@@ -118,7 +121,7 @@ def train_and_score(
         task.plan_steps(total_steps=budget.steps, steps_per_epoch=data.steps_per_epoch)
         _fit(trainer, task, data, folder)
         if selection.mode == "last":
-            shutil.copyfile(folder / LAST, folder / BEST)
+            write_atomic(folder / BEST, (folder / LAST).read_bytes())
         chosen = torch.load(folder / BEST, weights_only=True, map_location="cpu")
         task.load_state_dict(chosen["state_dict"])
         task.measures = saved_measures(chosen)

@@ -20,7 +20,7 @@ RUNTIME_KEYS = frozenset(
     {
         "accelerator", "callbacks", "command", "device", "devices", "force", "hydra", "launcher", "logger",
         "nodes", "num_workers", "path", "paths", "progress", "resume", "runs_dir", "strategy", "tags", "threads",
-        "typical_cpu_seconds", "wandb",
+        "time_limit", "typical_cpu_seconds", "wandb",
     }
 )  # fmt: skip
 # In the run id by name, so that the seeds (and folds) of one configuration share its hash.

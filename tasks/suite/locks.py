@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -18,10 +20,12 @@ from filelock import FileLock, Timeout
 
 from tasks.suite.atomic import WriteError, write_atomic
 from tasks.suite.records import RECORD_NAME, write
+from tasks.suite.sanitise import scrub
 
 LOCK_NAME = ".lock"
 OWNER_NAME = ".owner.json"
 RUNNING_NAME = "running.json"
+END_NAME = "end.json"
 # Set by `make reproduce` to its process id, for the jobs it starts: one whose reproducer is gone stops by itself.
 REPRODUCER = "AAREN_REPRODUCER"
 
@@ -82,7 +86,9 @@ class Heartbeat:
     def __init__(self, runs_dir: Path, record: Mapping[str, Any], every: float | int = 1.0) -> None:
         self._path = Path(runs_dir) / str(record["run_id"]) / RUNNING_NAME
         self._record, self._every = dict(record), every
+        self._before = _digest(self._path.with_name(RECORD_NAME))
         self._next, self._total = 0.0, 0
+        self._path.with_name(END_NAME).unlink(missing_ok=True)
         self.beat(0)
 
     def beat(self, step: int, total: int | None = None) -> None:
@@ -93,6 +99,7 @@ class Heartbeat:
             return
         self._next = now + self._every
         state = {"pid": os.getpid(), "step": step, "total": self._total, "record": self._record}
+        state["before"] = self._before  # the record of an earlier attempt, to be told from one that this job leaves
         write_atomic(self._path, json.dumps(state, allow_nan=False).encode(), durable=False)
 
     def stop(self) -> None:
@@ -126,32 +133,55 @@ def bury(runs_dir: Path, signal: str | None = None) -> list[str]:
     Args:
         signal: what killed the worker, if known ("SIGKILL").
     """
+    cause = f"killed by {signal}" if signal else "its process died"
     buried = []
     for job in progress(runs_dir):
-        if job.alive:
-            continue
-        folder = Path(runs_dir) / job.run_id
-        try:
-            with RunLock(runs_dir, job.run_id):
-                state = _read_json(folder / RUNNING_NAME)
-                if state is None:
-                    continue
-                if not _newer(folder / RECORD_NAME, folder / RUNNING_NAME):
-                    cause = f"killed by {signal}" if signal else "its process died"
-                    record = dict(state["record"])
-                    record["status"] = "failed"
-                    record["reason"] = f"{cause} after step {job.step} of {job.total or '?'}"
-                    record["error"] = {"type": "Killed", "message": cause, "step": job.step, "signal": signal}
-                    write(record, runs_dir)
-                    buried.append(job.run_id)
-                (folder / RUNNING_NAME).unlink(missing_ok=True)
-        except RunBusy:  # somebody has taken it up again meanwhile
-            continue
+        with contextlib.suppress(RunBusy):  # alive, or somebody has taken it up again meanwhile
+            if not job.alive and bury_run(runs_dir, job.run_id, cause, signal):
+                buried.append(job.run_id)
     return buried
 
 
-def _newer(path: Path, other: Path) -> bool:
-    return path.exists() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
+def bury_run(runs_dir: Path, run_id: str, cause: str, signal: str | None = None) -> bool:
+    """Record one dead job as failed after the step of its last heartbeat; False if it has left a record itself.
+
+    Args:
+        cause: what ended it, in words, unless `note_end` has said.
+        signal: the name of the signal that ended it, if known.
+
+    Raises:
+        RunBusy: it is alive.
+    """
+    folder = Path(runs_dir) / run_id
+    with RunLock(runs_dir, run_id):
+        state = _read_json(folder / RUNNING_NAME)
+        if state is None:
+            return False
+        died = _digest(folder / RECORD_NAME) == state.get("before")
+        if died:
+            record, step = dict(state["record"]), int(state["step"])
+            noted = _read_json(folder / END_NAME) or {"type": "Killed", "message": cause, "traceback": None}
+            record["status"] = "failed"
+            record["reason"] = f"{noted['message']} after step {step} of {int(state['total'] or 0) or '?'}"
+            record["error"] = {**noted, "step": step, "signal": signal}
+            write(record, runs_dir)
+        for name in (RUNNING_NAME, END_NAME):
+            (folder / name).unlink(missing_ok=True)
+    return died
+
+
+def note_end(runs_dir: Path, run_id: str, kind: str, message: str, traceback: str | None) -> None:
+    """Leave word of why a job is about to be killed, for whoever buries it: the error's type, message, traceback."""
+    note = {"type": kind, "message": message, "traceback": scrub(traceback)}
+    write_atomic(Path(runs_dir) / run_id / END_NAME, json.dumps(note).encode(), durable=False)
+
+
+def _digest(path: Path) -> str | None:
+    """Which content a file has, None for no file: unlike its time, it does not depend on how clocks are set."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _is_held(folder: Path) -> bool:
