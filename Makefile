@@ -18,6 +18,8 @@ PROTOCOL ?= honest
 JOBS ?= 0
 OVERRIDES ?=
 ARGS ?=
+# Processes that share the tests; 0 runs them in pytest's own, for a debugger or for timing them one after another.
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 # Two torch threads under load cost up to 45 times one; jobs run side by side instead.
 export OMP_NUM_THREADS ?= 1
@@ -39,7 +41,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 test: lint types ## lint, type check and test everything (minutes)
-	$(BIN)/python -m pytest -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal -m "not long" $(ARGS)
 
 test-long: setup ## the tests that take long (10^7-token streams and the like)
 	$(BIN)/python -m pytest -m long $(ARGS)
