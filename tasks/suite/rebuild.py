@@ -13,7 +13,8 @@ from tasks.suite.coverage import coverage as look_up
 from tasks.suite.gathered import GatherError, read_gathered, write_gathered
 from tasks.suite.records import RecordError, read_all
 from tasks.suite.references import load_references
-from tasks.suite.tables import MAIN_PROTOCOL, Table, build, sets_of, write_tables
+from tasks.suite.table import Table
+from tasks.suite.tables import MAIN_PROTOCOL, build, sets_of, write_tables
 
 __all__ = ["GatherError", "Rebuilt", "rebuild"]
 

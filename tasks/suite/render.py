@@ -11,7 +11,8 @@ from jinja2 import Environment
 from markupsafe import Markup
 from pandas.io.formats.style import Styler
 
-from tasks.suite.tables import PUBLISHED, Table
+from tasks.suite.table import Table
+from tasks.suite.tables import PUBLISHED
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

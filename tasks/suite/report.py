@@ -19,6 +19,7 @@ from markupsafe import Markup
 from tasks.suite.anomalies import NOTES_NAME, read_notes
 from tasks.suite.atomic import write_atomic
 from tasks.suite.layout import FAMILY_OF
+from tasks.suite.overviews import BASELINES
 from tasks.suite.rebuild import Rebuilt, short
 from tasks.suite.report_curves import curves
 from tasks.suite.report_gaps import coverage_of, gaps, shortfalls
@@ -82,7 +83,9 @@ def page(rebuilt: Rebuilt, folder: Path, *, figures: Path = FIGURES) -> str:
                 "protocol": protocol,
                 "id": re.sub(r"[^A-Za-z0-9_-]+", "-", f"{profile}-{protocol}"),
                 "cards": cards(tables),
-                "tables": [view(table, profile, protocol, provenance) for table in tables],
+                "tables": [
+                    view(t, profile, protocol, provenance) for t in tables if t.key != BASELINES
+                ],  # in a section of its own
                 "drawn": drawn,
                 "legend": legend([model for chart in drawn for model in chart.models]),
             }

@@ -12,7 +12,7 @@ from tasks.suite.layout import MAIN_HORIZON
 from tasks.suite.margins import MAIN_METRIC
 from tasks.suite.report_plots import Chart, Line, draw
 from tasks.suite.rows import Row
-from tasks.suite.tables import Table
+from tasks.suite.table import Table
 
 Record = Mapping[str, Any]
 LOSS = "train/loss"

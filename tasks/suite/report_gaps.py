@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
-from tasks.suite.anomalies import NOT_COMPARABLE, Note, baseline
+from tasks.suite.anomalies import Note
+from tasks.suite.baselines import Gap, baselines_of
 from tasks.suite.captions import INDICATIVE
 from tasks.suite.coverage import Coverage
 from tasks.suite.layout import FAMILY_OF, MAIN_HORIZON
 from tasks.suite.margins import MAIN_METRIC
 from tasks.suite.rows import PAIR, Row
-from tasks.suite.tables import MAIN_KEYS, Table
+from tasks.suite.table import Table
+from tasks.suite.tables import MAIN_KEYS
 
-LARGE_GAP = 10.0  # per cent
 MOST = 12  # of one kind of remark; the tables' notes have them all
 Sets = Mapping[tuple[str, str], Sequence[Table]]
 
@@ -30,18 +31,6 @@ class Covered(NamedTuple):
     instead: str
     reason: str
     fix: str
-
-
-class Gap(NamedTuple):
-    """Our Transformer beside the published one: `per_cent` is positive where ours is worse."""
-
-    place: str
-    setting: str
-    ours: str
-    published: str
-    model: str
-    per_cent: float
-    sentence: str
 
 
 def coverage_of(sets: Sets, coverage: Mapping[str, Coverage]) -> list[Covered]:
@@ -82,40 +71,15 @@ def _pair(row: Row) -> str:
     return " / ".join(cell.text() if cell is not None else "not run" for cell in cells)
 
 
-def gaps(sets: Sets, references: pd.DataFrame) -> list[Gap]:
-    """Our Transformer on every official row that a published number of the same kind stands beside."""
-    known: dict[tuple[str, str, str, str], list[Mapping[Any, Any]]] = {}
-    for line in references.to_dict("records"):
-        known.setdefault((line["family"], line["dataset"], line["horizon"], line["metric"]), []).append(line)
-    found: dict[tuple[str, str], Gap] = {}
-    for (profile, protocol), tables in sets.items():
-        for row in (row for table in tables if table.key in MAIN_KEYS for row in table.rows):
-            cell = row.cells.get("transformer")
-            if row.metric is None or cell is None or not len(cell.values):
-                continue
-            if (row.family, row.metric.name) in NOT_COMPARABLE:
-                continue
-            horizon = "" if row.horizon is None else str(row.horizon)
-            lines = known.get((row.family, row.dataset, horizon, row.metric.name), [])
-            line = baseline(row.family, "transformer", lines)
-            if line is None or line["value"] == 0:
-                continue
-            published = line["value"] * row.metric.scale
-            behind = published - cell.mean if cell.higher_is_better else cell.mean - published
-            per_cent = 100 * behind / abs(published)
-            setting = f"{profile}, {protocol}"
-            digits = row.metric.digits
-            text = _sentence(profile, per_cent, line) if abs(per_cent) > LARGE_GAP else ""
-            found[setting, row.place] = Gap(
-                row.place, setting, cell.text(), f"{published:.{digits}f}", line["model"], per_cent, text
-            )
-    return list(found.values())
-
-
-def _sentence(profile: str, per_cent: float, line: Mapping[Any, Any]) -> str:
-    own = INDICATIVE.get(profile, "").rstrip(".") or "Full budget"
-    theirs = f"published under: {line['protocol']}" + (f" ({line['note']})" if line["note"] else "")
-    return f"{abs(per_cent):.0f} % {'worse' if per_cent > 0 else 'better'}. Ours: {own}; {theirs}."
+def gaps(sets: Sets, references: pd.DataFrame) -> list[tuple[str, Gap]]:
+    """Every set's rows that a published baseline stands beside, each with its profile and protocol in words."""
+    return [
+        (f"{profile}, {protocol}", gap)
+        for (profile, protocol), tables in sets.items()
+        for gap in baselines_of(
+            profile, [row for table in tables if table.key in MAIN_KEYS for row in table.rows], references
+        )
+    ]
 
 
 def shortfalls(sets: Sets, covered: Sequence[Covered], problems: Sequence[str], notes: Sequence[Note]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tasks.suite.report_provenance import Provenance
-from tasks.suite.tables import OURS, PUBLISHED, Table
+from tasks.suite.table import Table
+from tasks.suite.tables import OURS, PUBLISHED
 
 
 class CellView(NamedTuple):

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from tasks.suite.layout import FAMILY_OF
 from tasks.suite.margins import MAIN_METRIC, MARGINS
+from tasks.suite.overviews import OTHER_SETS, OWN_SETS
 from tasks.suite.report_plots import Mark, lane
 from tasks.suite.rows import PAIR, Row
 from tasks.suite.statistics import UNDECIDED, difference, pair
 from tasks.suite.summary import Summary, verdict
-from tasks.suite.tables import OTHER_SETS, OWN_SETS, FamilySummary, Table
+from tasks.suite.table import FamilySummary, Table
 
 SPAN = 4.0  # margins to each side of a forest plot
 TITLES = {

@@ -8,53 +8,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tasks.suite.atomic import write_atomic
+from tasks.suite.baselines import baselines_of
 from tasks.suite.captions import caption, footnotes
 from tasks.suite.coverage import Coverage
 from tasks.suite.layout import FAMILY_OF, LAYOUTS, MAIN_HORIZON
+from tasks.suite.overviews import BASELINES_TITLE, OTHER_SETS, OWN_SETS, SUMMARY_TITLE, baseline_table, summary_table
 from tasks.suite.published import published
 from tasks.suite.rows import PAIR, Row, extra_rows, in_main_table, main_rows
 from tasks.suite.statistics import difference, pair
-from tasks.suite.summary import SUMMARY_COLUMNS, SUMMARY_NOTE, Summary, rule, summarise, verdict
+from tasks.suite.summary import Summary, rule, summarise, verdict
+from tasks.suite.table import FamilySummary, Table
 
 Record = Mapping[str, Any]
 OURS, PUBLISHED = "measured here: mean ± std (seeds)", "published, other set-ups"
 MAIN_PROTOCOL = "honest"
 MODEL_ORDER = (*PAIR, "aaren_queries", "mean", "none")
-OWN_SETS, OTHER_SETS = "the paper's", "other variants of them"
-SUMMARY_TITLE = "Aaren against the Transformer, by family"
 FAMILY_TITLES = {"rl": "Offline reinforcement learning"}
 MAIN_KEYS = frozenset(layout.key for layout in LAYOUTS)
 EXTENSIONS = ("md", "tex", "csv", "html")
 
 
-FamilySummary = tuple[str, str, Summary | None]  # family, which sets, and the verdict where there is one
-
-
 class MixedRecordsError(ValueError):
     """Records of several profiles or protocols were asked into one table."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A finished table: `shown` holds display strings under two-level columns, `bold` what to set in bold, `tidy` the
-    numbers, one line a cell, for other programs; `rows` where its cells come from, `summaries` the family's verdict."""
-
-    key: str
-    title: str
-    caption: str
-    notes: tuple[str, ...]
-    shown: pd.DataFrame
-    bold: pd.DataFrame
-    tidy: pd.DataFrame
-    rows: Sequence[Row] = field(default=(), compare=False)
-    summaries: Sequence[FamilySummary] = field(default=(), compare=False)
 
 
 def sets_of(records: Sequence[Record]) -> list[tuple[str, str]]:
@@ -120,7 +101,11 @@ def build(
             tables.append(_table(f"extras_{family}", title, text, family, rows, references, problems, summary))
     used = [record for record in done if FAMILY_OF.get(record["dataset"]) == record["family"]]
     text = caption(SUMMARY_TITLE, profile, protocol, used, command)
-    return [*tables, _summary_table(text, families)]
+    held = baselines_of(profile, [row for table in tables if table.key in MAIN_KEYS for row in table.rows], references)
+    if held:
+        beside = [record for record in used if record["family"] in {gap.row.family for gap in held}]
+        tables.append(baseline_table(caption(BASELINES_TITLE, profile, protocol, beside, command), held))
+    return [*tables, summary_table(text, families)]
 
 
 def write_tables(tables: Sequence[Table], folder: Path, profile: str, protocol: str) -> list[Path]:
@@ -183,32 +168,6 @@ def _table(
     said = [text for text in (summary.sentence() if summary else "", rule(rows)) if text]
     notes = (*said, *footnotes(rows), *extern.notes, *(f"Left out, unusable: {text}." for text in problems))
     return Table(key, title, text, notes, shown, marks, _tidy(key, rows), rows)
-
-
-def _summary_table(text: str, families: Sequence[FamilySummary]) -> Table:
-    lines: list[dict[tuple[str, str], str]] = []
-    tidy: list[dict[str, Any]] = []
-    for family, sets, summary in families:
-        line = {"family": family, "sets": sets} | dict.fromkeys(SUMMARY_COLUMNS, "")
-        line["verdict"] = "not run" if summary is None else summary.verdict
-        tidy.append(line | (summary.numbers() if summary else {}))
-        if summary is not None:
-            line |= summary.cells()
-        lines.append({("", name): value for name, value in line.items()})
-    shown = pd.DataFrame(lines)
-    shown.columns = pd.MultiIndex.from_tuples(list(shown.columns))
-    notes = tuple(dict.fromkeys(summary.rule() for _, _, summary in families if summary is not None))
-    bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
-    return Table(
-        "summary",
-        SUMMARY_TITLE,
-        text,
-        (*notes, SUMMARY_NOTE),
-        shown,
-        bold,
-        pd.DataFrame(tidy),
-        summaries=tuple(families),
-    )
 
 
 def _models(rows: Sequence[Row]) -> list[str]:

@@ -9,7 +9,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tasks.suite.render import flat_names
-from tasks.suite.tables import PUBLISHED, Table
+from tasks.suite.table import Table
+from tasks.suite.tables import PUBLISHED
 
 ROOM_FOR_PUBLISHED = 160  # columns of the terminal
 
