@@ -94,5 +94,17 @@ class Part:
         return rows
 
 
+def smoke_job(*overrides: str) -> dict[str, Any]:
+    """The plain config of a job of the smoke profile, without a logger, as `scripts/train.py` would compose it."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    fixed = ["logger=none", "progress=none", "profile=smoke"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
+        cfg = OmegaConf.to_container(compose("train", overrides=[*fixed, *overrides]), resolve=True)
+    assert isinstance(cfg, dict)
+    return {str(key): value for key, value in cfg.items()}
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
