@@ -10,6 +10,7 @@ import importlib
 import logging
 import resource
 import shutil
+import signal
 import time
 import traceback
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tasks.data import DatasetUnavailable, Resolved, resolve, verified
 from tasks.errors import ConfigError
@@ -131,12 +133,17 @@ def _run(job: dict[str, Any], source: Resolved, runs: Path, name: str, command: 
         record = compose("failed", **_cause(error, task))
         records.write(record, runs)
         heartbeat.stop()
+        vars(error)["record"] = record  # a sweep's driver may have another disk
+        if isinstance(error, SIGTERMException):  # Lightning's, whose exit code would be 0
+            raise SystemExit(128 + signal.SIGTERM) from error
         raise
     records.write(record, runs)
     heartbeat.stop()
     (runs / name / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
     if record["status"] != "done":
-        raise RuntimeError(f"{name}: {record['reason']}")
+        error = RuntimeError(f"{name}: {record['reason']}")
+        vars(error)["record"] = record
+        raise error
     log.info("%s done: %s", name, _headline(record))
     return record
 
