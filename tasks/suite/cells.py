@@ -51,6 +51,11 @@ class Cell:
         return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else float("nan")
 
     @property
+    def done(self) -> int:
+        """The number of done jobs."""
+        return len(self.values)
+
+    @property
     def complete(self) -> bool:
         """Done for every seed that was tried."""
         return bool(self.values) and not self.failed
