@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +13,14 @@ import numpy as np
 
 from tasks.errors import DatasetError
 from tasks.locate import Resolved, cache_root
+from tasks.npz import NpzError, read_arrays
 from tasks.suite.atomic import write_atomic
 from tasks.verify import verified
 
 log = logging.getLogger(__name__)
 Arrays = dict[str, np.ndarray]
 _NAMES = "__names__"  # a member with the names of all others: a lost or renamed array is noticed
-# What numpy and zipfile raise for damaged bytes.
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError)
+_DAMAGE = (OSError, NpzError)
 
 
 def cache_path(resolved: Resolved, version: int) -> Path:
@@ -69,9 +67,8 @@ def load_cached(resolved: Resolved, parser: Callable[[Resolved], Arrays], versio
 
 
 def _read(path: Path) -> Arrays:
-    # opened here because np.load leaves a file that it cannot read open; zip's CRC-32 catches flipped bits
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    if sorted(arrays.pop(_NAMES).tolist()) != sorted(arrays):
-        raise ValueError("not the arrays that were written")
+    arrays = read_arrays(path)
+    names = arrays.pop(_NAMES, None)
+    if names is None or sorted(names.tolist()) != sorted(arrays):
+        raise NpzError("not the arrays that were written")
     return arrays

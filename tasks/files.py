@@ -10,6 +10,7 @@ from tasks.errors import DatasetError
 MAX_TEXT_BYTES = 2 * 1024**3  # the largest official text file, FaceDetection_TRAIN.ts, has 0.8 GB
 FETCH_AGAIN = "fetch it again (python scripts/data.py get NAME --force) or put the official file in its place"
 
+_PIECE = 1 << 20
 _SIGNATURES = (
     (b"\x1f\x8b", "gzip data; unpack it first"),
     (b"PK\x03\x04", "a zip archive; unpack it first"),
@@ -42,7 +43,9 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
             raise DatasetError(path, f"holds {kind}", FETCH_AGAIN)
         opener = lzma.open if path.suffix == ".xz" else open
         with opener(path, "rb") as stream:
-            content = stream.read(max_bytes + 1)
+            content = bytearray()
+            while len(content) <= max_bytes and (piece := stream.read(_PIECE)):  # one read would reserve max_bytes
+                content += piece
     except (lzma.LZMAError, EOFError) as error:
         raise DatasetError(path, f"is not a whole xz file ({error})", FETCH_AGAIN) from error
     except OSError as error:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
+from tasks.checkpoints import CheckpointError, read_checkpoint
 from tasks.data import resolve, verified
 from tasks.errors import ConfigError, near_misses
 from tasks.job import load
@@ -78,9 +77,9 @@ def _weights(run_id: str, folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError("run", run_id, f"its weights are not there ({path}); {_again(folder)}")
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
-    except Exception as error:  # whatever a damaged or foreign archive makes torch raise
-        reason = f"{path} cannot be read as weights ({type(error).__name__})"
+        return read_checkpoint(path)["state_dict"]
+    except (CheckpointError, KeyError) as error:
+        reason = f"{path} cannot be read as weights ({error})"
         raise ConfigError("run", run_id, f"{reason}; {_again(folder)}") from error
 
 

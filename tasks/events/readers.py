@@ -17,6 +17,8 @@ import numpy as np
 
 from tasks.errors import DatasetError
 from tasks.events.sequences import NUMBERS, SECONDS, SPLITS, EventSequences, refuse_coarse_floats, validate
+from tasks.npz import read_arrays
+from tasks.parquet import ParquetError, read_table
 
 # What numpy, zipfile and the parser of npy headers raise for damaged bytes.
 DAMAGE = (
@@ -39,14 +41,11 @@ FETCH_AGAIN = "fetch or convert the file again"
 
 def read_parquet(path: Path) -> EventSequences:
     """One long table: sequence int32, time float64, mark int32, split string; unit, window ... in the metadata."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        table = pq.read_table(path)
-        names = table.column_names
-    except (pa.ArrowException, OSError, ValueError) as error:
+        table = read_table(path)
+    except ParquetError as error:
         raise DatasetError(path, f"is no readable parquet file ({_short(error)})", FETCH_AGAIN) from error
+    names = table.column_names
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         reason = f"has no column {', '.join(missing)}; it has {', '.join(names)}"
@@ -101,8 +100,7 @@ def read_parquet(path: Path) -> EventSequences:
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """What `write_npz` (the `import` command) wrote: the arrays of EventSequences, and `folds` [F, S], if any."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = read_arrays(path)
         sequences = EventSequences.from_arrays(arrays)
         for name in ("times", "marks", "offsets", "window_start", "window_end", "split"):
             if arrays[name].ndim != 1 or arrays[name].dtype.kind not in ("iu" if name == "offsets" else NUMBERS):

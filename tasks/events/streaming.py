@@ -25,6 +25,7 @@ from tasks.errors import DatasetError
 from tasks.events.mixture import LogNormalMixture, RemainingWait
 from tasks.events.model import EventModel
 from tasks.events.sequences import refuse_coarse_floats
+from tasks.npz import read_arrays
 from tasks.suite.atomic import write_atomic
 
 
@@ -96,8 +97,7 @@ class EventForecaster:
         """A state that `EventState.save` wrote for a model like this one. Raises DatasetError for other files."""
         fix = "save it again with a model of the same configuration"
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                tensors = {name: torch.from_numpy(stored[name]) for name in stored.files}
+            tensors = {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
             hidden, origin, last = (tensors.pop(name) for name in ("hidden", "origin", "last"))
             empty = self.initial_state(len(last))
             if hidden.shape != empty.hidden.shape or origin.shape != last.shape:

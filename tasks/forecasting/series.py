@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
-import pyarrow.parquet as arrow_parquet
 
 from tasks.errors import DatasetError
+from tasks.parquet import ParquetError, read_table
 
 FRESH_COPY = "get a fresh copy: python scripts/data.py get {name}, then python scripts/data.py verify {name}"
 # The ways in which the published CSVs write a time stamp.
@@ -93,8 +93,8 @@ def join_columns(parts: Mapping[str, Series], path: Path, name: str) -> Series:
 
 def _read_parquet(path: Path, name: str) -> Series:
     try:
-        table = arrow_parquet.read_table(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        table = read_table(path)
+    except ParquetError as error:
         raise _broken(path, name, "parquet", error) from error
     if "date" not in table.column_names or not pa.types.is_timestamp(table.schema.field("date").type):
         raise DatasetError(path, "no timestamp column called 'date'", FRESH_COPY.format(name=name))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tasks.checkpoints import read_checkpoint
 from tasks.errors import ConfigError
 from tasks.rl.environment import make_env
 from tasks.rl.robots import Robot
@@ -201,7 +202,7 @@ def _save_state(path: Path, model: Any, envs: Any, line: Line) -> None:
 
 
 def _load_state(path: Path) -> dict[str, Any] | None:
-    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+    return read_checkpoint(path) if path.exists() else None
 
 
 def _as_csv(curve: list[Line]) -> bytes:

@@ -8,6 +8,7 @@ is the one it should be is settled before, by its hash (`tasks.verify`).
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,10 @@ REQUIRED = ("observations", "actions", "rewards", *sorted(FLAGS))
 MEANS = "infos/behaviour_mean"  # only in surrogates
 ROWS = 1 << 16  # read and checked at a time
 MOST_ROWS = 10_000_000  # the largest set has two million; a damaged header can say anything
+# A header may promise rows that were never written, and a packed chunk unpacks whole: numbers shrink by a tenth, flags
+# (one in a thousand is set), and Ant's 84 zeros, by far more.
+MAX_GROWTH = {False: 50, True: 2000}
+MOST_CHUNK = 1 << 28
 ROUNDING = 1e-5  # by so much an action may leave [-1, 1]
 # The height of the torso just after a reset, and what the reset adds to it at most (gymnasium v4, the same in v2).
 RESET_HEIGHT = {"hopper": (1.25, 0.005), "walker2d": (1.25, 0.005), "halfcheetah": (0.0, 0.1), "ant": (0.75, 0.1)}
@@ -128,6 +133,10 @@ def _datasets(file: h5py.File, path: Path, robot: Robot) -> dict[str, h5py.Datas
         if array.shape != wanted:
             reason = f"{key!r} has shape {array.shape}, not {wanted} as {robot.name} has{_whose(found)}"
             raise DatasetError(path, reason, FETCH_AGAIN)
+        chunk = math.prod(array.chunks or ()) * array.dtype.itemsize
+        if array.nbytes > MAX_GROWTH[key in FLAGS] * array.id.get_storage_size() + ROWS or chunk > MOST_CHUNK:
+            stored = f"{array.id.get_storage_size()} bytes stored, chunks of {chunk}"
+            raise DatasetError(path, f"{key!r} would unpack to {array.nbytes} bytes ({stored})", FETCH_AGAIN)
         if array.dtype.kind not in ("biu" if key in FLAGS else "f"):
             kind = "true or false" if key in FLAGS else "floating point numbers"
             raise DatasetError(path, f"{key!r} holds {array.dtype}, not {kind}", FETCH_AGAIN)
@@ -142,7 +151,8 @@ def _whose(found: Mapping[str, h5py.Dataset]) -> str:
 
 def _flags(source: h5py.Dataset, path: Path) -> np.ndarray:
     values = np.asarray(source)
-    if values.dtype != bool and not np.isin(values, (0, 1)).all():
+    numbers = values.view(np.uint8) if values.dtype == bool else values  # a damaged byte is no true or false either
+    if not np.isin(numbers, (0, 1)).all():
         raise DatasetError(path, f"{_name(source)!r} holds other values than 0 and 1", FETCH_AGAIN)
     return values.astype(bool)
 

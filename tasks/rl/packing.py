@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import ConfigError
+from tasks.npz import read_arrays
 from tasks.rl.behaviour import read_curve
 from tasks.rl.generate import Skill, measure_skill
 from tasks.rl.policies import NAMES, GaussianPolicy, Mixture, policy_of
@@ -83,8 +84,7 @@ def pack(robot: Robot, work: Path, out: Path, *, medium_return: float | None = N
 
 def read_snapshot(path: Path) -> GaussianPolicy:
     """A policy as `tasks.rl.behaviour` left it."""
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        return policy_of(stored)
+    return policy_of(read_arrays(path))
 
 
 def as_npz(mixture: Mixture) -> bytes:

@@ -7,8 +7,6 @@ root are HDF5.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,10 +18,11 @@ from scipy.special import ndtr
 
 from tasks.errors import DatasetError
 from tasks.files import FETCH_AGAIN
+from tasks.npz import read_arrays
 from tasks.rl.robots import Robot
 
-# What numpy, zipfile and h5py raise for damaged bytes.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+# What numpy, `read_arrays` and h5py raise for damaged bytes.
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError)
 _LAYERS = ("hidden/FeedforwardNet/layer_0", "hidden/FeedforwardNet/layer_2", "out")
 
 
@@ -100,9 +99,8 @@ def load_own(path: Path, robot: Robot) -> Mixture:
     """
     fix = "reinstall aaren, or restore the file from the repository"
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in (*NAMES, "iterations", "shares")}
-            algorithm = str(stored["algorithm"])
+        arrays = read_arrays(path)
+        algorithm = str(arrays["algorithm"])
         policies = tuple(policy_of({name: arrays[name][i] for name in NAMES}) for i in range(len(arrays["iterations"])))
         mixture = Mixture(policies, tuple(arrays["iterations"].tolist()), tuple(arrays["shares"].tolist()), algorithm)
     except _DAMAGE as error:

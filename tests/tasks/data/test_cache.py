@@ -7,7 +7,6 @@ import pickle
 import random
 import threading
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 from tasks import cache
 from tasks.cache import cache_path
 from tasks.data import DatasetError, Resolved, load_cached, verified
+from tasks.npz import NpzError
 from tasks.suite.manifest import VariantEntry
 
 ENTRY = VariantEntry("official", "none stated", {})
@@ -94,7 +94,7 @@ def test_a_cache_that_cannot_be_healed_is_an_error_after_one_try(source, monkeyp
     load_cached(source, parser, version=1)
 
     def broken(path: Path) -> dict[str, np.ndarray]:
-        raise zipfile.BadZipFile("bad disk")
+        raise NpzError("bad disk")
 
     monkeypatch.setattr(cache, "_read", broken)
     with pytest.raises(DatasetError, match=r"damaged again.*AAREN_CACHE"):
