@@ -23,7 +23,8 @@ FRONT = (
     ("rl", "table1_rl", "normalized_score", "normalised score"),
     ("rl", "table1_rl", EXCESS_ACTION_ERROR.name, "excess action error over the behaviour policy"),
 )
-CEILINGS = {"truth": "the process itself", "behaviour": "the behaviour policy"}  # no rules: the best there can be
+NO_RULES = {"truth", "behaviour"}  # what made the data
+SOMETIMES = ("best rule", "best reachable", "the data's own policy")
 MODELS = {
     "aaren": "Aaren",
     "transformer": "Transformer",
@@ -55,14 +56,16 @@ def _family(title: str, rows: Sequence[Row]) -> str:
     lines: list[dict[str, str]] = []
     for row in filled:
         best = row.best_trained()
-        line = {title: row.dataset, "test items": row.items}
+        sizes = sorted({n for cell in row.cells.values() if cell.trained for n in cell.n})
+        line = {title: row.dataset, "test items": " / ".join(f"{n:,}" for n in sizes)}
         for name in names:
             line[MODELS[name]] = _text(row.cells.get(name), bold=name in best)
         line["best rule"] = _rule(row)
-        line["best reachable"] = _reachable(row)
+        line["best reachable"] = row.best or _score(row, "truth")
+        line["the data's own policy"] = _score(row, "behaviour")
         lines.append(line)
     frame = pd.DataFrame(lines)
-    frame = frame.drop(columns=[c for c in ("best rule", "best reachable") if not (frame[c] != "").any()])
+    frame = frame.drop(columns=[c for c in SOMETIMES if not (frame[c] != "").any()])
     said = [_list("Not at hand", [row.dataset for row in rows if not row.cells])]
     said.append(_list("A rule without training beats both models on", [_winners(row) for row in filled if _rules(row)]))
     note = " ".join(text for text in said if text)
@@ -77,7 +80,7 @@ def _text(cell: Cell | None, bold: bool = False) -> str:
 
 def _rules(row: Row) -> list[Cell]:
     """The rules that are ahead of both models; the truth and the behaviour policy are no rules."""
-    return [rule for rule in row.rules_ahead() if rule.model not in CEILINGS]
+    return [rule for rule in row.rules_ahead() if rule.model not in NO_RULES]
 
 
 def _winners(row: Row) -> str:
@@ -90,21 +93,18 @@ def _words(cell: Cell) -> str:
 
 def _rule(row: Row) -> str:
     """The best rule without training, and its score."""
-    rules = [cell for cell in row.cells.values() if not cell.trained and cell.done and cell.model not in CEILINGS]
+    rules = [cell for cell in row.cells.values() if not cell.trained and cell.done and cell.model not in NO_RULES]
     if not rules:
         return ""
     best = sorted(rules, key=lambda cell: -cell.mean if cell.higher_is_better else cell.mean)[0]
     return f"{best.mean:.{best.metric.digits}f} ({_words(best)})"
 
 
-def _reachable(row: Row) -> str:
-    """The best score there can be: the record's own, or that of the process or policy that made the data."""
-    if row.best:
-        return row.best
-    for name, cell in row.cells.items():
-        if name in CEILINGS and cell.done:
-            return f"{cell.mean:.{cell.metric.digits}f} ({CEILINGS[name]})"
-    return ""
+def _score(row: Row, model: str) -> str:
+    """The mean alone of a model without spread; "" where there is none, or where it is 0 by definition."""
+    cell = row.cells.get(model)
+    known = cell is not None and cell.done and row.metric is not EXCESS_ACTION_ERROR
+    return f"{cell.mean:.{cell.metric.digits}f}" if cell and known else ""
 
 
 def _list(what: str, names: Sequence[str]) -> str:
