@@ -23,6 +23,7 @@ def main(
     from tasks.suite import verify
     from tasks.suite.anomalies import NOTES_NAME, read_notes
     from tasks.suite.gathered import read_gathered
+    from tasks.suite.headline import block
     from tasks.suite.rebuild import rebuild
     from tasks.suite.records import read_all
     from tasks.suite.references import load_references
@@ -35,6 +36,7 @@ def main(
         with tempfile.TemporaryDirectory() as made:
             rebuilt = rebuild(runs or [], Path(made), gathered=None if runs else records, coverage=coverage)
             of_page = page(rebuilt, folder).encode() if not runs and rebuilt.records else b""
+            headline = block(rebuilt)
             fresh = {str(path.relative_to(made)): path.read_bytes() for path in rebuilt.files}
     except (OSError, ValueError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
@@ -52,6 +54,8 @@ def main(
     report = folder / REPORT_NAME
     if of_page and report.exists() and report.read_bytes() != of_page:
         found.append(verify.Finding(str(report), "is not what the records say: edited, or older", "make report"))
+    if not runs and records.resolve() == ROOT / "results" / "measured":
+        found += verify.of_readme(ROOT / "README.md", headline)
     for finding in found:
         text = str(finding).replace(f"{ROOT}/", "")
         typer.secho(text if finding.serious else f"remark: {text}", fg="red" if finding.serious else None)

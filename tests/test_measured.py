@@ -1,14 +1,13 @@
-"""The committed tables are what the committed records say, byte for byte, and the README quotes them."""
+"""The committed tables are what the committed records say, byte for byte, and so is the README's first screen."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
+from tasks.suite.headline import block, replaced
 from tasks.suite.rebuild import rebuild
 from tasks.suite.report import REPORT_NAME, page
 
@@ -22,8 +21,9 @@ def test_tables_rebuild_to_the_same_bytes(tmp_path):
     assert not rebuilt.problems
     fresh = {path.relative_to(tmp_path): path.read_bytes() for path in rebuilt.files}
     committed = {p.relative_to(MEASURED / "tables"): p.read_bytes() for p in (MEASURED / "tables").rglob("*.*")}
+    assert replaced(README, block(rebuilt)) == README, "make report writes the README's first numbers"
     assert page(rebuilt, MEASURED) == (MEASURED / REPORT_NAME).read_text(), "make report rebuilds tables and page"
-    assert (MEASURED / REPORT_NAME).stat().st_size < 1_000_000
+    assert (MEASURED / REPORT_NAME).stat().st_size < 2_000_000
     assert fresh.keys() == committed.keys()
     for name, content in fresh.items():
         assert content == committed[name], name
@@ -36,17 +36,3 @@ def test_records_come_from_a_clean_commit():
     assert not absolute.to_numpy().any(), "a published record tells no path of a machine"
     for text in records["git"]:
         assert json.loads(text)["dirty"] is False
-
-
-@pytest.mark.parametrize(
-    ("table", "metric", "digits"),
-    [("table3_forecasting", "MSE", 3), ("table4_classification", "accuracy, %", 1)],
-)
-def test_the_readme_quotes_the_measured_numbers(table, metric, digits):
-    cells = pd.read_csv(MEASURED / "tables" / "quick-honest" / f"{table}.csv")
-    cells = cells[(cells["metric"] == metric) & (cells["seeds"] > 0)]
-    assert len(cells)
-    for dataset, rows in cells.groupby("dataset"):
-        line = next(line for line in README.splitlines() if re.match(rf"\| {dataset}\b.*\|.*\d", line))
-        for row in rows.itertuples():
-            assert f"{row.mean:.{digits}f}" in line, f"{dataset} {row.model}"

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tasks.suite.anomalies import NOTES_NAME, Anomaly, Note, anomalies
 from tasks.suite.coverage import Coverage
+from tasks.suite.headline import HeadlineError, replaced
 from tasks.suite.layout import FAMILY_OF, LAYOUTS
 from tasks.suite.records import RecordError
 from tasks.suite.rows import extra_rows, main_rows
@@ -83,6 +84,16 @@ def of_tables(folder: Path, fresh: Mapping[str, bytes], command: str) -> list[Fi
             what = "is not what the records say: edited, or older than they are"
             found.append(Finding(str(path), what, f"rebuild it: {command}"))
     return found
+
+
+def of_readme(path: Path, lines: str) -> list[Finding]:
+    """Whether the README's first screen is what the records say: `lines`, from `headline.block`."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        same = replaced(text, lines) == text
+    except HeadlineError as error:
+        return [Finding(str(path), str(error), "then make report")]
+    return [] if same else [Finding(str(path), "its first numbers are not what the records say", "make report")]
 
 
 def of_references(
