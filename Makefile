@@ -26,7 +26,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long lint types reproduce sweep plan tables report verify data bench bench-gpu lock lock-check clean
+.PHONY: help setup test test-long faults lint types reproduce sweep plan tables report verify data bench bench-gpu lock lock-check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ test: lint types ## lint, type check and test everything (minutes)
 
 test-long: setup ## the tests that take long (10^7-token streams and the like)
 	$(BIN)/python -m pytest -m long $(ARGS)
+
+faults: setup ## kill sweeps at random, repeat jobs, soak streams and training: results/reliability (an hour of one core)
+	$(BIN)/python scripts/faults.py all $(ARGS)
 
 lint: setup ## ruff: style and format
 	$(BIN)/ruff check .

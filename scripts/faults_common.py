@@ -58,10 +58,15 @@ class Part:
         }
         self.seen = self._resume()
 
-    def add(self, passed: bool, **facts: Any) -> None:
-        """Keep one trial: whether the promise held, and the facts (plain values) that make its row."""
+    def add(self, passed: bool, save: bool = True, **facts: Any) -> None:
+        """Keep one trial: whether the promise held, and the facts (plain values) that make its row.
+
+        Args:
+            save: False leaves it to the next `add` or to `finish` to put it on the disk, where trials are many.
+        """
         self.seen.append({"trial": len(self.seen) + 1, **facts, "passed": int(passed)})
-        self._write()
+        if save:
+            self._write()
 
     def finish(self, **figures: Any) -> bool:
         """Keep the figures; whether every trial passed and there was one."""

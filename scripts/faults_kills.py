@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from faults_common import smoke_job
+
 STAGES = ("preparation", "training", "checkpointing", "record", "tables")
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "tempfile.mkstemp")
 Config = Mapping[str, Any]
@@ -50,6 +52,18 @@ def sweep(jobs: Sequence[Config], home: Path) -> None:
     for cfg in jobs:
         job.run_job({**cfg, "runs_dir": str(home / "runs")}, command="python scripts/train.py")
     rebuild([home / "runs"], home / "tables", profile="smoke")
+
+
+def warm(home: Path) -> None:
+    """Compile and import here, once, what every victim needs: it is forked. On another dataset than those it takes."""
+    before = os.environ.get("AAREN_CACHE")
+    os.environ["AAREN_CACHE"] = str(home / "cache")
+    try:
+        few = ("dataset=known/poisson", "task.data.n_sequences=60", "task.budget.max_steps=2")
+        sweep([smoke_job(*few, f"model={model}") for model in ("aaren", "transformer")], home)
+    finally:
+        os.environ.pop("AAREN_CACHE")
+        os.environ |= {"AAREN_CACHE": before} if before is not None else {}
 
 
 def run(jobs: Sequence[Config], home: Path, blow: Blow | None = None, known: Sequence[Stage] = ()) -> int:

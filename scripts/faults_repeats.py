@@ -29,7 +29,8 @@ def repeats(part: Part) -> bool:
             if any((row["family"], row["model"]) == (family, model) for row in part.seen):
                 continue
             found = compare(smoke_job(*SETS[family], f"model={model}"), folder / f"{family}-{model}")
-            part.add(all(found.values()), family=family, model=model, **{k: int(v) for k, v in found.items()})
+            facts: dict[str, Any] = {"family": family, "model": model} | {k: int(v) for k, v in found.items()}
+            part.add(all(found.values()), **facts)
             print(part.seen[-1], flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

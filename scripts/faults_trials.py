@@ -51,6 +51,7 @@ def kills(part: Part, count: int, seed: int) -> bool:
     """Hit `count` sweeps; whether each was then whole, repeated no finished job, and ended as an undisturbed one."""
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     wholes: dict[str, tuple[list[Config], list[Stage], dict[str, str]]] = {}
+    harness.warm(folder / "warm")
     try:
         for number, (family, blow) in enumerate(itertools.islice(blows(seed), count)):
             if number < len(part.seen):
