@@ -13,6 +13,7 @@ import lightning
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tasks.distributed import my_share
 from tasks.errors import ConfigError
 
 
@@ -37,6 +38,7 @@ class TaskData(lightning.LightningDataModule):
                 raise ConfigError(f"task.data.{option}", size, "a batch needs at least one item")
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.steps_per_round = 0
+        self.processes = 1  # that share each training batch
 
     def batch(self, split: str, indices: np.ndarray) -> Any:
         """The items at `indices` of a split, as tensors; a family makes it without a loop over items."""
@@ -105,6 +107,8 @@ class _Split(Dataset):
         self.data, self.split = data, split
 
     def __getitem__(self, indices: np.ndarray) -> Any:
+        if self.split == "train" and self.data.processes > 1:
+            return my_share(indices, lambda mine: self.data.batch("train", mine))
         return self.data.batch(self.split, indices)
 
 

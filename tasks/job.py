@@ -122,6 +122,7 @@ def _run(job: dict[str, Any], source: Resolved, runs: Path, name: str, command: 
                     budget=budget,
                     folder=runs / name / "checkpoints",
                     device=job["device"],
+                    devices=job.get("devices", 1),
                     callbacks=callbacks,
                     logger=logger,
                     progress_bar=bar,

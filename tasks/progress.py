@@ -61,6 +61,8 @@ class Beat(Callback):
         self.heartbeat, self._owner, self._next = heartbeat, os.environ.get(REPRODUCER), 0.0
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
+        if not trainer.is_global_zero:
+            return
         self.heartbeat.beat(trainer.global_step, pl_module.total_steps)
         if self._owner is not None and time.monotonic() >= self._next:
             self._next = time.monotonic() + 1.0

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tasks.batches import TaskData
+from tasks.distributed import Share, loss_of_all
 from tasks.schedule import learning_rate_factor, make_optimiser
 
 __all__ = ["Measure", "Selection", "Task", "TaskData", "TrainingDiverged"]
@@ -54,6 +55,8 @@ class Task(lightning.LightningModule):
     """
 
     selection: ClassVar[Selection]
+    # Whether several processes can share a batch: the loss is a sum over items, or the mean of `loss_terms`.
+    divisible: ClassVar[bool] = False
 
     def __init__(self, *, optim: Mapping[str, Any], seed: int) -> None:
         super().__init__()
@@ -68,6 +71,10 @@ class Task(lightning.LightningModule):
     def training_loss(self, batch: Any) -> Tensor:
         """The scalar to minimise on a batch."""
         raise NotImplementedError(f"{type(self).__name__} must define training_loss(batch)")
+
+    def loss_terms(self, batch: Any) -> Tensor | None:
+        """How many terms the loss of a batch is the mean of; None for a sum. Asked only of a `divisible` task."""
+        raise NotImplementedError(f"{type(self).__name__} must define loss_terms(batch)")
 
     def update_metrics(self, split: str, batch: Any) -> None:
         """Score one batch of `split` ("val" or "test") into running sums."""
@@ -94,11 +101,16 @@ class Task(lightning.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self.where = ("training", batch_idx)
         # Dropout of step k is the same whether or not the run was interrupted before it.
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.global_step]).generate_state(1)[0]))
+        own = [self.global_rank] if self.global_rank else []
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.global_step, *own]).generate_state(1)[0]))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss = self.training_loss(batch)
-        value = float(loss.detach())
+        if isinstance(batch, Share):
+            terms = self.loss_terms(batch.batch)
+            loss, value = loss_of_all(self.training_loss(batch.batch), terms, batch.counted)
+        else:
+            loss = self.training_loss(batch)
+            value = float(loss.detach())
         self._check_finite("training loss", value)
         self._round_loss.append(value)
         return loss

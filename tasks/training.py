@@ -13,9 +13,12 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from tasks.checkpoint_io import AtomicCheckpointIO
+from tasks.checkpoints import CheckpointError, read_checkpoint
+from tasks.distributed import InEachProcess, check_devices, fit, strategy
 from tasks.errors import ConfigError
 from tasks.suite.atomic import write_atomic
 from tasks.task import Selection, Task, TaskData, saved_measures
@@ -31,6 +34,7 @@ MEANT = (
     r".*GPU available but not used.*",  # device=cpu was asked for
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside Lightning, against torch 2.13
     r".*You have overridden `on_.*_checkpoint`.*",
+    r".*It is recommended to use `self.log.*sync_dist=True.*",  # every process scores all items: one score
 )
 
 
@@ -76,6 +80,7 @@ def train_and_score(
     budget: Budget | None,
     folder: Path,
     device: str = "cpu",
+    devices: int = 1,
     callbacks: Sequence[Callback] = (),
     logger: Any = False,
     progress_bar: bool = False,
@@ -83,12 +88,13 @@ def train_and_score(
     """Fit within `budget` (None: nothing to train), load the selected weights, score val and test once.
 
     A `last.ckpt` in `folder` is gone on from; the weights that were scored stay there as `best.ckpt`.  Returns the
-    record's metrics, selection, and weights hash.
+    record's metrics, selection, and weights hash.  With `devices` > 1 as many processes train, each on its share of
+    every batch, and this one scores.
 
     Raises:
         TrainingDiverged: the loss or the norm of the gradients is not finite.
         WriteError: a checkpoint cannot be written.
-        ConfigError: a device that is not there, or patience where no score selects.
+        ConfigError: devices that are not there or cannot share the loss, or patience where no score selects.
     """
     for message in MEANT:
         warnings.filterwarnings("ignore", message=message)
@@ -97,20 +103,27 @@ def train_and_score(
     # After what picks the best, so that it holds what that has seen: a kill between the two repeats one round, with
     # one outcome.
     last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    trainer = lightning.Trainer(
-        accelerator=_accelerator(device),
-        devices=1,
-        max_epochs=budget.rounds if budget else 0,
-        gradient_clip_val=task.optim.get("clip"),
-        callbacks=[*callbacks, *_selecting(selection, budget, folder), last],
-        plugins=[AtomicCheckpointIO()],
-        logger=logger,
-        num_sanity_val_steps=0,
-        enable_progress_bar=progress_bar,
-        enable_model_summary=False,
-        log_every_n_steps=10,
-        default_root_dir=folder,
-    )
+    accelerator = _accelerator(device)
+    several = budget is not None and check_devices(devices, device, task.divisible, type(task).__name__) > 1
+
+    def trainer(*callbacks: Callback, **options: Any) -> lightning.Trainer:
+        return lightning.Trainer(
+            accelerator=accelerator,
+            max_epochs=budget.rounds if budget else 0,
+            gradient_clip_val=task.optim.get("clip"),
+            callbacks=list(callbacks),
+            # Not SLURM's, which would take a job of one task for one rank of many.
+            plugins=[AtomicCheckpointIO(), LightningEnvironment()],
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            log_every_n_steps=10,
+            default_root_dir=folder,
+            use_distributed_sampler=False,
+            **options,
+        )
+
+    keeping = [*callbacks, *_selecting(selection, budget, folder), last]
+    one = trainer(*([] if several else keeping), devices=1, logger=logger, enable_progress_bar=progress_bar)
     selected: dict[str, Any] = {
         "split": selection.split,
         "metric": selection.note or selection.metric,
@@ -119,17 +132,26 @@ def train_and_score(
     if budget is not None:
         data.steps_per_round = budget.steps_per_round
         task.plan_steps(total_steps=budget.steps, steps_per_epoch=data.steps_per_epoch)
-        _fit(trainer, task, data, folder)
+        if several:
+            data.processes = devices
+            among = {"devices": devices, "strategy": strategy(accelerator), "logger": False}
+            many = trainer(InEachProcess(MEANT), *keeping, enable_progress_bar=progress_bar, **among)
+            _fit(many, task, data, folder)
+            task.on_load_checkpoint(read_checkpoint(folder / LAST))
+            for row in task.history if logger else ():
+                logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=row["step"])
+        else:
+            _fit(one, task, data, folder)
         if selection.mode == "last":
             write_atomic(folder / BEST, (folder / LAST).read_bytes())
-        chosen = torch.load(folder / BEST, weights_only=True, map_location="cpu")
+        chosen = read_checkpoint(folder / BEST)
         task.load_state_dict(chosen["state_dict"])
         task.measures = saved_measures(chosen)
         score = task.measures[selection.split].get(selection.metric)
         selected |= {"step": int(chosen["global_step"]), "value": score.value if score is not None else None}
     else:
-        trainer.validate(task, datamodule=data, verbose=False)
-    trainer.test(task, datamodule=data, verbose=False)
+        one.validate(task, datamodule=data, verbose=False)
+    one.test(task, datamodule=data, verbose=False)
     return {
         "metrics": {split: dict(task.measures[split]) for split in ("val", "test")},
         "selection": selected,
@@ -166,7 +188,7 @@ def _fit(trainer: lightning.Trainer, task: Task, data: TaskData, folder: Path) -
         return
     if resume is not None:
         log.info("resuming after step %d of %d", resume["global_step"], task.total_steps)
-    trainer.fit(task, datamodule=data, ckpt_path=folder / LAST if resume is not None else None, weights_only=True)
+    fit(trainer, task, datamodule=data, ckpt_path=folder / LAST if resume is not None else None, weights_only=True)
 
 
 def _readable_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -174,8 +196,8 @@ def _readable_checkpoint(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # whatever a damaged archive makes torch raise
+        return read_checkpoint(path)
+    except CheckpointError as error:
         aside = path.with_suffix(".damaged")
         path.replace(aside)
         log.warning("%s cannot be read (%s); kept as %s, training starts anew", path.name, error, aside.name)

@@ -41,10 +41,15 @@ class ClassificationTask(Task):
         "accuracy, ties broken by the lower cross-entropy; validation is a stratified fifth of TRAIN",
     )
 
+    divisible = True
+
     def __init__(self, network: nn.Module, classes: int, *, optim: Mapping[str, Any], seed: int) -> None:
         super().__init__(optim=optim, seed=seed)
         self.network = network
         self.scores = nn.ModuleDict({split: _metrics(classes) for split in ("val", "test")})
+
+    def loss_terms(self, batch: Batch) -> Tensor:
+        return torch.tensor(len(batch.labels))
 
     def training_loss(self, batch: Batch) -> Tensor:
         return F.cross_entropy(self.network(batch.x, batch.lengths), batch.labels)

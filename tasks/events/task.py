@@ -63,10 +63,15 @@ class EventTask(_Scoring):
     (predicted events of an average batch), so that every event weighs the same whatever batch it is in.
     """
 
+    divisible = True
+
     def __init__(self, model: EventModel, data: EventData, *, optim: Mapping[str, Any], seed: int) -> None:
         super().__init__(data, optim=optim, seed=seed)
         self.model = model
         self.events_per_batch = data.predicted_per_batch()
+
+    def loss_terms(self, batch: EventBatch) -> None:
+        return None
 
     def training_loss(self, batch: EventBatch) -> Tensor:
         gaps, marks, tails = log_likelihood(self.model, batch)
@@ -85,6 +90,8 @@ class BaseEventTask(EventTask):
         "min",
         "paper_compat: the base code scores the checkpoint with the best validation base_rmse",
     )
+
+    divisible = False  # the sum has a term that is no item's
 
     def __init__(self, model: EventModel, data: EventData, *, optim: Mapping[str, Any], seed: int) -> None:
         # its weight decay is a term of the loss; the optimiser gets none

@@ -32,6 +32,8 @@ class Forecasting(Task):
 
     selection: ClassVar[Selection] = Selection("val", "mse", "min")
 
+    divisible = True
+
     def __init__(self, forecaster: nn.Module, *, horizon: int, optim: Mapping[str, Any], seed: int) -> None:
         super().__init__(optim=optim, seed=seed)
         self.forecaster, self.horizon = forecaster, horizon
@@ -44,6 +46,9 @@ class Forecasting(Task):
         )
         self.windows = {"val": 0, "test": 0}
         self.mse_by_step: dict[str, list[float]] = {}
+
+    def loss_terms(self, batch: WindowBatch) -> Tensor:
+        return torch.tensor(len(batch.history))
 
     def training_loss(self, batch: WindowBatch) -> Tensor:
         return F.mse_loss(self.forecaster(batch.history, batch.marks), batch.future)

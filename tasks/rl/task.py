@@ -98,6 +98,8 @@ class _Scoring(Task):
 class RLTask(_Scoring):
     """Trains a `DecisionTransformer`: mean squared error of the actions at the real steps of each window."""
 
+    divisible = True
+
     def __init__(
         self,
         model: DecisionTransformer,
@@ -110,6 +112,9 @@ class RLTask(_Scoring):
         super().__init__(data, rollout, optim=optim, seed=seed)
         self.model = model
         self.context, self.scale, self.target_return = data.K, data.scale, data.target_return
+
+    def loss_terms(self, batch: Windows) -> Tensor:
+        return batch.valid.sum()
 
     def training_loss(self, batch: Windows) -> Tensor:
         distance = (self.model(batch) - batch.actions).square().mean(-1)

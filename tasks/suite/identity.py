@@ -19,8 +19,8 @@ from typing import Any
 RUNTIME_KEYS = frozenset(
     {
         "accelerator", "callbacks", "command", "device", "devices", "force", "hydra", "launcher", "logger",
-        "nodes", "num_workers", "path", "paths", "progress", "resume", "runs_dir", "strategy", "tags", "threads",
-        "time_limit", "typical_cpu_seconds", "wandb",
+        "nodes", "num_workers", "path", "paths", "preflight", "progress", "ray", "resume",
+        "runs_dir", "strategy", "tags", "threads", "time_limit", "typical_cpu_seconds", "wandb",
     }
 )  # fmt: skip
 # In the run id by name, so that the seeds (and folds) of one configuration share its hash.
