@@ -21,7 +21,7 @@ from tasks.suite.rebuild import Rebuilt
 from tasks.suite.report_gaps import gaps
 from tasks.suite.report_verdicts import TITLES
 from tasks.suite.rows import PAIR
-from tasks.suite.summary import Summary
+from tasks.suite.summary import Summary, few
 from tasks.suite.tables import MAIN_PROTOCOL
 
 BEGIN = "<!-- measured: `make report` writes these lines from results/measured; what is changed here is lost -->"
@@ -125,20 +125,11 @@ def _table(entries: Sequence[Entry]) -> str:
 def _how(entries: Sequence[Entry]) -> str:
     if not entries:
         return "No run of both models on any dataset yet: `make reproduce`, then `make report`."
-    few = min(summary.seeds[0] for *_, summary in entries)
+    seeds = min(summary.seeds[0] for *_, summary in entries)
     return (
         "The verdict of a family needs a probability of 95 % over at least five datasets (Bayesian signed-rank test,"
         " the margin as region of practical equivalence) and two seeds; a single dataset's is two one-sided t tests"
-        " over the seeds. " + ("With one seed there is no verdict." if few < 2 else _few(few))
-    )
-
-
-def _few(seeds: int) -> str:
-    if seeds > 4:
-        return ""
-    return (
-        f"{seeds} seeds are few ({seeds - 1} degrees of freedom): a single dataset is undecided unless its seeds agree"
-        " closely, which is not evidence of a difference."
+        f" over the seeds. {'With one seed there is no verdict.' if seeds < 2 else few(seeds)}".rstrip()
     )
 
 

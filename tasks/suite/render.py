@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 from jinja2 import Environment
@@ -14,6 +15,7 @@ from pandas.io.formats.style import Styler
 from tasks.suite.table import Table
 from tasks.suite.tables import PUBLISHED
 
+NOTE = ("", "note")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -73,23 +75,34 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A booktabs `table`, or a `longtable` for more than 40 rows; packages booktabs, multirow, and longtable."""
-    style = _styled(table, escape_latex)
-    names = [name for _, name in table.shown.columns]
-    layout = "".join("p{6cm}" if name == "note" else "l" for name in names)
-    environment = "longtable" if len(table.shown) > 40 else "table"
-    text = style.to_latex(
-        column_format=layout,
+    """A booktabs `table` no wider than the text, or a `longtable` in the smallest print for more than 40 rows.
+
+    Packages booktabs, longtable and graphicx. The notes of rows stand below, where they have the width of the page.
+    """
+    shown, said = table.shown, []
+    if NOTE in shown.columns:
+        places = [column for column in shown.columns if column[1] in ("dataset", "horizon", "metric")]
+        for where, note in zip(shown[places].to_numpy(), shown[NOTE], strict=True):
+            said += [f"{', '.join(filter(None, where))}: {note}"] if note else []
+        table = replace(table, shown=shown.drop(columns=[NOTE]), bold=table.bold.drop(columns=[NOTE]))
+    long = len(table.shown) > 40
+    text = _styled(table, escape_latex).to_latex(
+        column_format="".join("p{1.5cm}" if group == PUBLISHED else "l" for group, _ in table.shown.columns),
         hrules=True,
         convert_css=True,
         multicol_align="l",
         caption=escape_latex(table.caption),
         label=f"tab:{table.key}",
-        environment=None if environment == "table" else environment,
-        position=None if environment == "longtable" else "tbp",
+        environment="longtable" if long else None,
+        position=None if long else "tbp",
     )
-    notes = "\n".join(f"\\par {escape_latex(note)}" for note in table.notes)
-    needs = "% \\usepackage{booktabs,multirow,longtable}\n"
+    if long:
+        text = f"{{\\tiny\\setlength{{\\tabcolsep}}{{2pt}}\n{text}}}\n"
+    else:
+        fit = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
+        text = text.replace(r"\begin{tabular}", fit + r"\begin{tabular}").replace(r"\end{tabular}", r"\end{tabular}}")
+    notes = "\n".join(f"\\par {escape_latex(note)}" for note in (*said, *table.notes))
+    needs = "% \\usepackage{booktabs,longtable,graphicx}\n"
     return needs + text + (f"{{\\footnotesize\n{notes}\n}}\n" if notes else "")
 
 

@@ -11,7 +11,7 @@ from tasks.suite.overviews import OTHER_SETS, OWN_SETS
 from tasks.suite.report_plots import Mark, lane
 from tasks.suite.rows import PAIR, Row
 from tasks.suite.statistics import UNDECIDED, difference, pair
-from tasks.suite.summary import Summary, verdict
+from tasks.suite.summary import Summary, few, verdict
 from tasks.suite.table import FamilySummary, Table
 
 SPAN = 4.0  # margins to each side of a forest plot
@@ -74,6 +74,7 @@ def _text(summary: Summary) -> str:
         f"{summary.metric.title} on {n} dataset{'' if n == 1 else 's'}, {seeds} each. {PAIR[0]} - {PAIR[1]},"
         f" interquartile mean: {summary.iqm_text}. P(better) {posterior.better:.2f},"
         f" P(equivalent) {posterior.equivalent:.2f}, P(worse) {posterior.worse:.2f}. Single datasets: {rows}."
+        f" {few(summary.seeds[0])}".rstrip()
     )
 
 

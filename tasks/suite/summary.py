@@ -121,6 +121,7 @@ class Summary:
             f"{'' if self.interval is None else ' and its 95 % stratified bootstrap interval'}: {self.iqm_text};"
             f" signed-rank p = {self.p_text}; Bayesian signed-rank with ROPE ± {self.margin.size:g} {self.margin.unit}:"
             f" P(better) {p.better:.2f}, P(equivalent) {p.equivalent:.2f}, P(worse) {p.worse:.2f}."
+            f" {few(self.seeds[0])}".rstrip()
         )
 
 
@@ -152,6 +153,21 @@ def rule(rows: Iterable[Row]) -> str:
         " the difference is within the margin, better or worse if it is beyond, else undecided. Margins: "
         + "; ".join(stated)
         + "."
+    )
+
+
+def few(seeds: int) -> str:
+    """What a verdict over two to four seeds is worth, in a sentence; "" for one seed (no verdict) and for five or more.
+
+    Args:
+        seeds: the fewest of a dataset.
+    """
+    if not 1 < seeds < 5:
+        return ""
+    freedom = f"{seeds - 1} degree{'' if seeds == 2 else 's'} of freedom"
+    return (
+        f"{seeds} seeds are few ({freedom}): a single dataset is undecided unless its seeds agree closely, and that is"
+        " no evidence of a difference."
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -12,7 +14,7 @@ import pytest
 from tasks.suite.coverage import Coverage
 from tasks.suite.layout import FAMILY_OF
 from tasks.suite.references import load_references
-from tasks.suite.render import escape_latex, flat_names, render
+from tasks.suite.render import NOTE, escape_latex, flat_names, render
 from tasks.suite.tables import build
 from tasks.suite.terminal import print_tables
 
@@ -61,7 +63,20 @@ def test_latex_rows_have_as_many_cells_as_columns(tables):
         lines = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
         assert len(lines) >= len(table.shown)
         for line in lines:
-            assert len(re.findall(r"(?<!\\)&", line)) == table.shown.shape[1] - 1
+            assert len(re.findall(r"(?<!\\)&", line)) == table.shown.shape[1] - 1 - (NOTE in table.shown.columns)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here: tables are checked by structure alone")
+def test_latex_compiles(tables, tmp_path):
+    body = "\\clearpage\n".join(render(table, "tex") for table in tables.values())
+    packages = "\\usepackage{booktabs,longtable,graphicx}\\usepackage[landscape,margin=1cm]{geometry}"
+    (tmp_path / "all.tex").write_text(f"\\documentclass{{article}}{packages}\\begin{{document}}{body}\\end{{document}}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (tmp_path / "all.pdf").read_bytes().startswith(b"%PDF")
+    wide = [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", done.stdout)]
+    assert max(wide, default=0) < 120, "a table runs off the page"
 
 
 def test_latex_escapes():
