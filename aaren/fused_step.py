@@ -15,6 +15,7 @@ from torch import Tensor
 from aaren import quick
 from aaren.cache import KeyValueCache
 from aaren.ops.state import PrefixState
+from aaren.reading import Read
 
 
 def _few(rows: int, weights: int) -> bool:
@@ -117,6 +118,21 @@ class Attend(quick.Plain):
         step_kernels.attend(x.contiguous().numpy(), *self.arrays, *arrays, *self.arrays_out, y.numpy())
         quick.written(state)
         return y
+
+    @no_type_check
+    def tokens(self, x: Tensor, state: PrefixState, read: Read) -> Tensor | None:
+        """As for one token, for N of each row; x [N, B, d] to the outputs [R, B, d] at the tokens of `read`."""
+        if not quick.consumable(state, x.shape[1], self.heads, self.width):
+            return None
+        from aaren.ops import step_kernels
+
+        projected = quick.linear(x.flatten(0, 1), self.weight, self.bias).unflatten(0, x.shape[:2])
+        heads = torch.empty_like(x, memory_format=torch.contiguous_format)
+        arrays = (t.numpy() for t in (*state, projected, heads))
+        quick.over_rows(step_kernels.absorb_tokens, *arrays, work=heads.numel())
+        quick.written(state)
+        wanted = heads if read is None else heads[read]
+        return quick.linear(wanted.flatten(0, 1), *self.out).unflatten(0, wanted.shape[:2])
 
 
 class AttendCached(quick.Plain):

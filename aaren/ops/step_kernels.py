@@ -26,6 +26,8 @@ def _erf_over_argument(y: float) -> float:
 
 _ERF = np.polynomial.chebyshev.cheb2poly(np.polynomial.chebyshev.chebinterpolate(np.vectorize(_erf_over_argument), 22))
 
+_NO_MASK = np.ones(0, np.bool_)
+
 
 @inline
 def _multiply(x, weight, bias, out):
@@ -97,6 +99,13 @@ def absorb(projected, m, u, w, valid, masked, out, first, stop):
     keep their state and give 0.
     """
     _absorb(projected, m, u, w, valid, masked, out, first, stop)
+
+
+@compiled
+def absorb_tokens(m, u, w, projected, out, first, stop):
+    """`absorb` for N real tokens of each row, one after another; projected [N, B, H*D + H], out [N, B, H*D]."""
+    for n in range(projected.shape[0]):
+        _absorb(projected[n], m, u, w, _NO_MASK, False, out[n], first, stop)
 
 
 @compiled

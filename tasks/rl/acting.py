@@ -76,9 +76,9 @@ class Actor:
         if self.mode == "window":
             seen = tokens if self.window is None else torch.cat([self.window, tokens], 1)
             self.window = seen[:, -(TOKENS * self.context - 1) :]
-            self.last_action, _ = self.model.act(self.window, None)
+            self.last_action = self.model.act(self.window)
         else:
-            self.last_action, self.state = self.model.act(tokens, self.state)
+            self.last_action, self.state = self.model.act_after(tokens, self.state)
         self.step += 1
         return self.last_action
 

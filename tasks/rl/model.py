@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from aaren import Backbone
+from aaren.few_tokens import extend
 from aaren.state import State
 from tasks.rl.windows import Windows
 
@@ -133,7 +134,12 @@ class DecisionTransformer(nn.Module):
             parts.insert(0, self.embed_action(last_action) + table[step - 1])
         return self.norm(torch.stack(parts, 1))
 
-    def act(self, tokens: Float[Tensor, "n new d"], state: State | None) -> tuple[Float[Tensor, "n a"], State]:
-        """The action read at the last of `tokens`, a state token, continuing from `state`; and the state after it."""
-        y, after = self.backbone(tokens, state=state, read=slice(-1, None))
+    def act(self, tokens: Float[Tensor, "n seen d"]) -> Float[Tensor, "n a"]:
+        """The action read at the last of `tokens`, a state token; they are all that is seen."""
+        y, _ = self.backbone(tokens, read=slice(-1, None))
+        return torch.tanh(self.head(y[:, 0]))
+
+    def act_after(self, tokens: Float[Tensor, "n new d"], state: State | None) -> tuple[Float[Tensor, "n a"], State]:
+        """The same for the tokens that are new since `state`, which may be consumed; and the state after them."""
+        y, after = extend(self.backbone, tokens, state, slice(-1, None))
         return torch.tanh(self.head(y[:, 0])), after
