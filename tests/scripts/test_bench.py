@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
 import subprocess
 import sys
@@ -24,6 +25,28 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, capture_output=True, text=True, timeout=800, check=False, env=os.environ | {"COLUMNS": "400"}
     )
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """`refused("operator", ...)`: what the program says before it ends with 2; in this process, which has its imports.
+
+    Where it comes as far as to set up the process for measuring, that is left out.
+    """
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.setenv("COLUMNS", "400")
+    program = importlib.import_module("bench")
+    monkeypatch.setattr(program, "prepare", lambda threads: None)
+
+    def say(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["bench.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+        said = capsys.readouterr()
+        assert ended.value.code == 2, said.out + said.err
+        return said.err
+
+    return say
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -115,19 +138,18 @@ def test_what_was_measured_with_this_code_is_not_measured_again(tiny):
         (["speed"], "speed"),
     ],
 )
-def test_unusable_options_end_in_one_message(arguments, words, tmp_path):
+def test_unusable_options_end_in_one_message(arguments, words, tmp_path, refused):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     places = {"FILE": str(tmp_path / "file"), "EMPTY": str(tmp_path / "empty")}
-    done = bench(*(places.get(word, word) for word in arguments))
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    assert words in refused(*(places.get(word, word) for word in arguments))
 
 
 def test_a_csv_that_is_no_table_is_named(tmp_path):
+    """As a user meets it, in a process of its own: one line, no traceback."""
     (tmp_path / "operator.csv").write_bytes(b"\xff\xfe\x00")
     done = bench("figures", "--out", str(tmp_path))
     assert done.returncode == 2
     assert "operator.csv" in done.stderr
     assert "scripts/bench.py" in done.stderr
+    assert "Traceback" not in done.stderr
