@@ -10,8 +10,10 @@ import yaml
 
 from tasks.errors import ConfigError, UnknownDataset, near_misses
 from tasks.suite.manifest import without_version
+from tasks.suite.sanitise import has_login
 
 # Groups whose options a user names; hydra's own are hydra's to check.
+_CODE = ("_target_", "_partial_", "!!python")  # what Hydra or YAML would take for a call
 GROUPS = ("dataset", "model", "profile", "logger", "experiment", "runtime")
 
 
@@ -26,11 +28,13 @@ def check_overrides(arguments: Sequence[str], conf: Path) -> list[str]:
     """The same arguments with the names of choices in their own case.
 
     Raises:
-        UnknownDataset, ConfigError: an unknown choice or option, with near misses and what there is.
+        UnknownDataset, ConfigError: an unknown choice or option, with near misses and what there is; an option that
+            names code to run, reads the environment, or holds a password.
     """
     checked, keys = [], set(_known_keys(conf))
     for argument in arguments:
         key, equals, value = argument.partition("=")
+        _refuse_unsafe(argument, key)
         if argument.startswith("-") or not equals or key.startswith(("hydra", "+", "~")):
             checked.append(argument)
         elif key in GROUPS:
@@ -43,6 +47,22 @@ def check_overrides(arguments: Sequence[str], conf: Path) -> list[str]:
             known = ", ".join(sorted({k.partition(".")[0] for k in keys}))
             raise ConfigError(key, value, f"no such option; {hint}The options are under: {known}; see --cfg job")
     return checked
+
+
+def _refuse_unsafe(argument: str, key: str) -> None:
+    """Options are values: they go into records, into W&B and into the folders of sweeps, and are never called."""
+    if any(word in argument for word in _CODE):
+        reason = (
+            "names code to be called; jobs are made of values only (a model of your own: model=custom model.plugin=)"
+        )
+        raise ConfigError(key, "...", reason)
+    if "oc.env" in argument:
+        raise ConfigError(
+            key, "...", "reads an environment variable, which would end up in the record; write the value"
+        )
+    if has_login(argument):
+        reason = "holds an address with a user and a password, which would end up in the record; leave them out"
+        raise ConfigError(key, "...", reason)
 
 
 def _checked_choices(group: str, value: str, known: Sequence[str]) -> str:

@@ -14,12 +14,13 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from tasks.checkpoint_io import AtomicCheckpointIO
 from tasks.checkpoints import CheckpointError, read_checkpoint
 from tasks.distributed import InEachProcess, check_devices, fit, strategy
 from tasks.errors import ConfigError
+from tasks.portable import PortableCheckpoint
 from tasks.suite.atomic import write_atomic
 from tasks.task import Selection, Task, TaskData, saved_measures
 
@@ -102,7 +103,7 @@ def train_and_score(
     selection = task.selection
     # After what picks the best, so that it holds what that has seen: a kill between the two repeats one round, with
     # one outcome.
-    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    last = PortableCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     accelerator = _accelerator(device)
     several = budget is not None and check_devices(devices, device, task.divisible, type(task).__name__) > 1
 
@@ -170,7 +171,7 @@ def _selecting(selection: Selection, budget: Budget | None, folder: Path) -> lis
         return []
     monitor = f"{selection.split}/{selection.metric}"
     stop = [EarlyStopping(monitor, mode=selection.mode, patience=patience, check_finite=False)] if patience else []
-    best = ModelCheckpoint(
+    best = PortableCheckpoint(
         folder,
         "best",
         monitor=monitor,

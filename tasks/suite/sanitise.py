@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 
+# The names of environment variables that hold secrets, and `user:password@` in an address.
+_SECRET_NAME = re.compile(r"key|token|secret|passw|credential", re.I)
+_LOGIN = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+_SHORTEST_SECRET = 8  # characters; a shorter value may be an ordinary word
+
+
+def has_login(text: str) -> bool:
+    """Whether an address in `text` carries a user and a password."""
+    return _LOGIN.search(text) is not None
+
+
 def scrub(text: str | None) -> str | None:
-    """`text` with this machine's project, data and home folders replaced by names: records get published."""
+    """`text` without secrets (of the environment, in addresses), and with this machine's project, data and home
+    folders replaced by names: records get published.
+    """
     if text is None:
         return None
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
+            text = text.replace(value, f"${name}")
+    text = _LOGIN.sub("***", text)
     places = [(os.environ.get("AAREN_DATA"), "$AAREN_DATA"), (str(Path.cwd()), "."), (str(Path.home()), "~")]
     for place, name in places:
         if place and len(place) > 1:
