@@ -101,8 +101,10 @@ class InEachProcess(Callback):
             warnings.filterwarnings("ignore", message=message)
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         for module in pl_module.modules():
-            if isinstance(module, Metric):  # each process scores every item: their sums must not be added up
+            if isinstance(module, Metric):
+                # Each process scores every item: the sums must not be added up, nor lie in memory that all share.
                 module.sync_on_compute = module._to_sync = False
+                module.reset()
         if trainer.is_global_zero:
             logging.basicConfig(format="%(message)s")
             logging.getLogger("tasks").setLevel(logging.INFO)
