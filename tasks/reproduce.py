@@ -178,7 +178,7 @@ def _time_left(jobs: Mapping[str, Job], seen: set[str], started: float) -> str:
     """What is left, from the pace so far in units of the estimates."""
 
     def cost(names: Callable[[str], bool]) -> float:
-        return sum((job.estimate_seconds or 1.0) + 1.0 for run, job in jobs.items() if names(run))
+        return sum(((job.estimate_seconds or 1.0) + 1.0 for run, job in jobs.items() if names(run)), 0.0)
 
     done, left = cost(lambda run: run in seen), cost(lambda run: run not in seen)
     seconds = (time.monotonic() - started) * left / max(done, 1e-9)

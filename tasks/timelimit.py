@@ -35,7 +35,7 @@ class _Expired(BaseException):
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float | None, runs_dir: Path, run_id: str) -> Iterator[None]:
+def time_limit(seconds: int | float | None, runs_dir: Path, run_id: str) -> Iterator[None]:
     """End what runs inside after `seconds` (None: never).
 
     Clocks are monotonic.  In a thread other than the main one there is no alarm, only the watchdog.
@@ -67,7 +67,7 @@ def time_limit(seconds: float | None, runs_dir: Path, run_id: str) -> Iterator[N
 
 
 @contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def _alarm(seconds: int | float) -> Iterator[None]:
     """Raise _Expired in the main thread after `seconds`; an alarm that somebody else had set goes on afterwards."""
 
     def expired(*_: Any) -> None:
@@ -85,7 +85,7 @@ def _alarm(seconds: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, max(0.001, left - (time.monotonic() - started)), interval)
 
 
-def _start_watchdog(seconds: float, runs_dir: Path, run_id: str) -> subprocess.Popen[bytes] | None:
+def _start_watchdog(seconds: int | float, runs_dir: Path, run_id: str) -> subprocess.Popen[bytes] | None:
     command = [sys.executable, "-P", "-m", "tasks.watchdog", str(os.getpid()), str(seconds + GRACE)]
     command += [f"{seconds:g}", str(Path(runs_dir).absolute()), run_id]
     try:

@@ -65,8 +65,11 @@ class RunLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        (self.folder / OWNER_NAME).unlink(missing_ok=True)
-        self._lock.release()
+        try:
+            with contextlib.suppress(OSError):  # a disk that has become read-only, or gone: that is said elsewhere
+                (self.folder / OWNER_NAME).unlink(missing_ok=True)
+        finally:
+            self._lock.release()
 
     def _owner(self) -> str:
         owner = _read_json(self.folder / OWNER_NAME)

@@ -1,0 +1,16 @@
+"""The same job again, and one interrupted within a round or at its end, to the last bit: all families, both models."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize("model", ["aaren", "transformer"])
+@pytest.mark.parametrize("family", ["classification", "events", "forecasting", "rl"])
+def test_reruns_and_resumes_are_bitwise(family, model, tmp_path, monkeypatch):
+    from faults_repeats import compare
+    from faults_trials import SETS, smoke_job
+
+    monkeypatch.setenv("AAREN_CACHE", str(tmp_path / "cache"))
+    found = compare(smoke_job(*SETS[family], f"model={model}"), tmp_path)
+    assert found == {"rerun": True, "mid_round": True, "boundary": True}
