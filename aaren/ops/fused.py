@@ -1,8 +1,11 @@
 """The fused kernels on torch tensors: memory layouts, threads over rows, and over tokens when rows are few.
 
-Split over tokens, a row of N takes two passes of `threads` tasks each. The first computes the outputs of segment
-0 and only the summaries of the middle ones; the second, knowing what precedes each segment, computes the outputs
-of all the others, the last included, whose summary nobody needs. Backward mirrors it from the right.
+Forward, threads claim rows, or segments of the tokens, until none is left: one that starts late, or that another
+program keeps from its core, leaves its part to the others.
+
+Backward, a row of N split over tokens takes two passes of `threads` tasks each. The first computes the gradients of
+the rightmost segment and only summaries of the middle ones; the second, knowing what follows each segment, computes
+the gradients of all the others, the leftmost included, whose summary nobody needs.
 """
 
 from __future__ import annotations
@@ -16,11 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aaren.ops import kernels
+from aaren.ops import backward_kernels, kernels
 from aaren.ops.threads import even_parts, run_together
+from aaren.ops.vectors import KEPT, STREAMED
 
 SMALL = 1 << 16  # elements of the values below which a second thread costs more than it saves
 LINE = 128  # bytes that processors keep together: a cache line and the neighbour that comes with it
+LARGE = 1 << 24  # bytes of outputs that, beside the values, find no room in a last cache of 32 MiB
+SEGMENT = 1 << 19  # bytes of values that are still in a core's own cache when they are read again
+SHARES = 4  # parts of the rows a thread: one that starts late leaves its own to the others
 SUMMARY_SHARE = 0.5  # time of a summary of n tokens over the time of their outputs (measured: 0.4 to 0.6)
 
 
@@ -69,23 +76,6 @@ class Triple:
         m, top = np.full((batch, heads), -np.inf), np.full((batch, heads), -1)
         return cls(m, np.zeros((batch, heads)), np.zeros((batch, heads, dim)), top)
 
-    def apart(self) -> Triple:
-        """A copy for one thread to write to."""
-        return Triple(*map(apart, self.arrays))
-
-    def joined(self, right: Triple) -> Triple:
-        """This and then `right`, by the paper's operator."""
-        (m, u, w, top), (m_right, u_right, w_right, top_right) = self.arrays, right.arrays
-        m_both = np.maximum(m, m_right)
-        reference = np.where(m_both == -np.inf, 0.0, m_both)
-        scale, scale_right = np.exp(m - reference), np.exp(m_right - reference)
-        return Triple(
-            m_both,
-            u * scale + u_right * scale_right,
-            w * scale[..., None] + w_right * scale_right[..., None],
-            np.where(m_right > m, top_right, top),
-        )
-
 
 def apart(array: np.ndarray) -> np.ndarray:
     """A copy whose cache lines hold nothing else.
@@ -119,31 +109,44 @@ def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple,
     batch, heads, length, _ = values.shape
     rows, threads, together = batch * heads, threads_for(values), heads_together(values)
     inputs = (*flat(scores), *flat(values), *mask(valid))
-    results = (*flat(out), gates.numpy(), gates.numel() > 0)
-    every = (0, rows)
+    results = (*flat(out), how_written(out), gates.numpy(), gates.numel() > 0)
+    size = max(1, SEGMENT // max(1, rows * values.shape[3] * values.element_size()))
+    claims = apart(np.zeros(2 * kernels.LINE // 8, np.int64))
 
-    def outputs(state: Triple, some_rows: tuple[int, int], tokens: tuple[int, int]) -> Any:
-        return partial(kernels.forward, *inputs, *state.arrays, *results, some_rows, tokens, together)
+    def run(parts: np.ndarray, states: Sequence[np.ndarray], count: int) -> None:
+        shared = (claims, parts, size, inputs, tuple(states), results, length, together)
+        run_together([partial(kernels.forward, *shared)] * min(threads, count))
 
-    def summary(state: Triple, tokens: tuple[int, int]) -> Any:
-        return partial(kernels.summarise, *inputs, *state.arrays, every, tokens, together)
-
-    parts = segments(length, threads) if threads > 1 else [(0, length)]
-    if rows >= threads or len(parts) == 1:
-        shares = even_parts(rows, threads)
-        states = [start] if len(shares) == 1 else [start.apart() for _ in shares]
-        run_together([outputs(state, share, (0, length)) for state, share in zip(states, shares, strict=True)])
-        if len(shares) > 1:
-            gather(start.arrays, [state.arrays for state in states], shares)
+    if threads == 1 or rows >= threads or length < 2 * size:
+        parts = row_parts(batch, heads, threads, together)
+        run(parts, [array[None] for array in start.arrays], len(parts))
         return start
-    carry = start.apart()
-    middle = [Triple.empty(batch, heads, values.shape[3]).apart() for _ in parts[1:-1]]
-    run_together([outputs(carry, every, parts[0]), *map(summary, middle, parts[1:-1])])
-    carries = [carry]
-    for state in middle:
-        carries.append(carries[-1].joined(state).apart())
-    run_together([outputs(state, every, part) for state, part in zip(carries, parts[1:], strict=True)])
-    return carries[-1]
+    count = -(-length // size)
+    states = [np.empty((count + 1, *array.shape), array.dtype) for array in start.arrays]
+    for array, first in zip(states, start.arrays, strict=True):
+        array[0] = first
+    run(np.empty((0, 2), np.int64), states, count)
+    return Triple(*(array[-1].copy() for array in states))
+
+
+def row_parts(batch: int, heads: int, threads: int, together: int) -> np.ndarray:
+    """(first, stop) of the rows that are claimed at once, [parts, 2]; all of them for one thread."""
+    rows = batch * heads
+    if threads == 1:
+        return np.array([[0, rows]])
+    if together == 1:
+        return np.array(even_parts(rows, SHARES * threads))
+    if batch < threads:  # two threads at work inside the same tokens: each on as many of its heads as can be
+        return np.array(even_parts(rows, threads))
+    return np.array(even_parts(batch, SHARES * threads)) * heads
+
+
+def how_written(out: Tensor) -> int:
+    """Past the caches where they could not hold the outputs beside the values and rows are whole cache lines."""
+    if out.nbytes < LARGE:
+        return KEPT
+    places = (out.data_ptr(), *(out.element_size() * size for size in (*out.stride()[:3], out.shape[3])))
+    return KEPT if any(place % kernels.LINE for place in places) else STREAMED
 
 
 def backward(
@@ -156,7 +159,7 @@ def backward(
     d_scores: Tensor,
     d_values: Tensor,
 ) -> Carry:
-    """Fill `d_scores` [B, H, N] and `d_values`; (G [B, H, D], H [B, H]) as `kernels.backward` takes and leaves them."""
+    """Fill `d_scores` [B, H, N] and `d_values`; the carry is (G [B, H, D], H [B, H]), as in the kernel."""
     batch, heads, length, _ = values.shape
     rows, threads, together = batch * heads, threads_for(values), heads_together(values)
     known = (*flat(out), gates.numpy(), *flat(d_out))
@@ -165,10 +168,12 @@ def backward(
 
     def gradients(carry: Carry, some_rows: tuple[int, int], tokens: tuple[int, int]) -> Any:
         given = (*flat(values), *mask(valid), *known, *carry)
-        return partial(kernels.backward, *given, *results, some_rows, tokens, together)
+        return partial(backward_kernels.backward, *given, *results, some_rows, tokens, together)
 
     def summary(carry: Carry, passing: np.ndarray, tokens: tuple[int, int]) -> Any:
-        return partial(kernels.summarise_backward, *mask(valid), *known, *carry, passing, every, tokens, together)
+        return partial(
+            backward_kernels.summarise_backward, *mask(valid), *known, *carry, passing, every, tokens, together
+        )
 
     carry = from_right  # the caller's own, made for this call
     parts = segments(length, threads) if threads > 1 else [(0, length)]

@@ -1,12 +1,7 @@
-"""The fused CPU kernels: one pass over the tokens of each (batch, head) row, float64 running sums.
+"""The fused forward kernel of the CPU, one pass over the tokens of each (batch, head) row, and how kernels compile.
 
-Forward is the recurrence of the triple (m, u, w); backward is its closed form, a recurrence from the last token
-to the first. With p_k = e^{s_k} / sum_{i<=k} e^{s_i} (the gate) the outputs obey o_k = (1 - p_k) o_{k-1} + p_k v_k, so
-
-    G_k = do_k + (1 - p_{k+1}) G_{k+1}        dv_k = p_k G_k
-    H_k = do_k . o_k + (1 - p_{k+1}) H_{k+1}  ds_k = p_k (G_k . v_k - H_k)
-
-need the values, the outputs and the gates alone. No quantity exceeds the scale of its inputs.
+The recurrence is that of the triple (m, u, w), its sums float64. First the factors of a run of tokens are made from
+the scores (`_weigh`), then their values pass by the sums (`vectors.absorb`).
 
 Tensors with a token axis come flat, with an (offset, batch, head, token) stride tuple, so that no layout needs a
 copy; their last axis is contiguous. `rows` = (first, stop) counts batch * heads, `tokens` = (first, stop).
@@ -16,21 +11,20 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
-# pyright: reportCallIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false
 # (`intrinsic` supplies the first argument of the function it decorates, which the type checker cannot know)
 import inspect
 import math
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-# Rows of D values between the one at work and the one asked of memory. Processors fetch ahead of a rising walk by
-# themselves, but not of this falling one made of rising rows: without it backward took three to six times as long.
-_AHEAD = 8
-_LINE = 64  # bytes of a cache line
+from aaren.ops.atomics import claim, publish, seen, settle
+from aaren.ops.vectors import HIDDEN, STREAMED, absorb, exp_below
+
+LINE = 64  # bytes of a cache line
+_RUN = 64  # most tokens whose factors are made before their values are read
+_TURN = 8  # most tokens of a head's turn where heads lie inside tokens
 
 # No flag that lets the compiler assume away NaN or infinity: they must pass through.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
@@ -49,20 +43,9 @@ def inline(function):
     return numba.njit(inline="always", **_OPTIONS)(inspect.unwrap(function))
 
 
-@intrinsic
-def _prefetch(typing_context, array, index):
-    """Ask for the cache line of array[index], which need not exist, without waiting for it."""
-
-    def generate(context, builder, signature, arguments):
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        at = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(fetch, [at, number(0), number(3), number(1)])  # for reading, into every cache, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
+def part(function):
+    """A function of compiled code alone, compiled with each that calls it."""
+    return numba.njit(**_OPTIONS)(inspect.unwrap(function))
 
 
 @inline
@@ -79,140 +62,140 @@ def advance(s, m, u):
     return m, u * keep + weight, keep, weight
 
 
-@compiled
-def forward(scores, s_at, values, v_at, valid, masked, m, u, w, top, out, o_at, gates, gated, rows, tokens, together):
-    """Outputs, gates (when `gated`) and, in place, the state m, u [B, H], w [B, H, D] and the token `top` of m."""
-    heads, dim = w.shape[1], w.shape[2]
-    for b in range(rows[0] // heads, (rows[1] + heads - 1) // heads):
-        h_stop = min(heads, rows[1] - b * heads)
-        for h_first in range(max(0, rows[0] - b * heads), h_stop, together):
-            for n in range(tokens[0], tokens[1]):
-                real = not masked or valid[b, n]
-                for h in range(h_first, min(h_first + together, h_stop)):
-                    o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
-                    out_row = out[o : o + dim]
-                    weight = 0.0
-                    norm = 0.0
-                    if real:
-                        s = np.float64(scores[s_at[0] + b * s_at[1] + h * s_at[2] + n * s_at[3]])
-                        if s > m[b, h]:
-                            top[b, h] = n
-                        m[b, h], u[b, h], keep, weight = advance(s, m[b, h], u[b, h])
-                        norm = 1.0 / u[b, h] if u[b, h] != 0.0 else 0.0
-                        v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
-                        v_row = values[v : v + dim]
-                        w_row = w[b, h]
-                        for d in range(dim):
-                            total = w_row[d] * keep + v_row[d] * weight
-                            w_row[d] = total
-                            out_row[d] = total * norm
-                    else:
-                        out_row[:] = 0.0
-                    if gated:
-                        gates[b, h, n] = weight * norm
+@inline
+def _weigh(scores, s, s_stride, valid, masked, b, h, first, m, u, top, keeps, weights, norms):
+    """Pass scores, one for each of `keeps`, by m and u of row (b, h): the factors `advance` gives, and 1 / u.
 
-
-@compiled
-def summarise(scores, s_at, values, v_at, valid, masked, m, u, w, top, rows, tokens, together):
-    """The state alone of a run of tokens, for the tokens after it: `forward` without outputs."""
-    heads, dim = w.shape[1], w.shape[2]
-    for b in range(rows[0] // heads, (rows[1] + heads - 1) // heads):
-        h_stop = min(heads, rows[1] - b * heads)
-        for h_first in range(max(0, rows[0] - b * heads), h_stop, together):
-            for n in range(tokens[0], tokens[1]):
-                if masked and not valid[b, n]:
-                    continue
-                for h in range(h_first, min(h_first + together, h_stop)):
-                    s = np.float64(scores[s_at[0] + b * s_at[1] + h * s_at[2] + n * s_at[3]])
-                    if s > m[b, h]:
-                        top[b, h] = n
-                    m[b, h], u[b, h], keep, weight = advance(s, m[b, h], u[b, h])
-                    v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
-                    v_row = values[v : v + dim]
-                    w_row = w[b, h]
-                    for d in range(dim):
-                        w_row[d] = w_row[d] * keep + v_row[d] * weight
-
-
-@compiled
-def backward(
-    values, v_at, valid, masked, out, o_at, gates, d_out, g_at, big_g, big_h, d_scores, d_values, dv_at,
-    rows, tokens, together,
-):  # fmt: skip
-    """Gradients of scores [B, H, N] and values; G [B, H, D] and H [B, H] come in from the right, go out to the left.
-
-    What comes in is the part of G_k and H_k owed to the tokens after k (for the last token: to the final state).
+    An invalid token is one with score -inf: it keeps the sums as they are.
     """
-    heads, dim = big_g.shape[1], big_g.shape[2]
-    ahead = max(1, _AHEAD // together)
-    line = _LINE // out.itemsize
-    for b in range((rows[1] + heads - 1) // heads - 1, rows[0] // heads - 1, -1):
-        h_stop = min(heads, rows[1] - b * heads)
-        h_low = max(0, rows[0] - b * heads)
-        for group in range((h_stop - h_low - 1) // together, -1, -1):
-            h_first = h_low + group * together
-            for n in range(tokens[1] - 1, tokens[0] - 1, -1):
-                real = not masked or valid[b, n]
-                for h in range(h_first, min(h_first + together, h_stop)):
-                    dv = dv_at[0] + b * dv_at[1] + h * dv_at[2] + n * dv_at[3]
-                    dv_row = d_values[dv : dv + dim]
-                    if not real:
-                        dv_row[:] = 0.0
-                        d_scores[b, h, n] = 0.0
-                        continue
-                    v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
-                    o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
-                    g = g_at[0] + b * g_at[1] + h * g_at[2] + n * g_at[3]
-                    for d in range(0, dim, line):
-                        _prefetch(values, v - ahead * v_at[3] + d)
-                        _prefetch(out, o - ahead * o_at[3] + d)
-                        _prefetch(d_out, g - ahead * g_at[3] + d)
-                        _prefetch(d_values, dv - ahead * dv_at[3] + d)
-                    v_row, out_row, do_row = values[v : v + dim], out[o : o + dim], d_out[g : g + dim]
-                    g_row = big_g[b, h]
-                    gate = np.float64(gates[b, h, n])
-                    before = 1.0 - gate
-                    g_dot_v = 0.0
-                    do_dot_o = 0.0
-                    for d in range(dim):
-                        do = np.float64(do_row[d])
-                        total = g_row[d] + do
-                        g_dot_v += total * v_row[d]
-                        do_dot_o += do * out_row[d]
-                        dv_row[d] = total * gate
-                        g_row[d] = total * before
-                    total_h = big_h[b, h] + do_dot_o
-                    d_scores[b, h, n] = gate * (g_dot_v - total_h)
-                    big_h[b, h] = total_h * before
+    count = keeps.shape[0]
+    largest = m[b, h]
+    for t in range(count):
+        score = np.float64(scores[s + t * s_stride])
+        if masked and not valid[b, first + t]:
+            score = -math.inf
+        keeps[t] = 1.0
+        if score > largest:
+            keeps[t] = math.exp(largest - score)
+            largest = score
+            top[b, h] = first + t
+        weights[t] = score if score == -math.inf else score - largest  # of +inf: nan
+    for t in range(count):
+        weights[t] = exp_below(weights[t])
+    total = u[b, h]
+    for t in range(count):
+        total = total * keeps[t] + weights[t]
+        norms[t] = total
+    for t in range(count):
+        norms[t] = 1.0 / norms[t] if norms[t] != 0.0 else 0.0
+    m[b, h], u[b, h] = largest, total
+
+
+@part
+def scan(
+    scores, s_at, values, v_at, valid, masked, m, u, w, top, out, o_at, how, gates, gated, rows, tokens, together
+):  # fmt: skip
+    """Outputs, gates (when `gated`) and, in place, the state m, u [B, H], w [B, H, D] and the token `top` of m.
+
+    how: `HIDDEN` (the state alone, for the tokens after these), `KEPT` or `STREAMED`, see `vectors.absorb`.
+    """
+    heads, dim = w.shape[1], w.shape[2]
+    ahead = 0 if together == 1 else _TURN
+    keeps, weights, norms = np.empty(together * _RUN), np.empty(together * _RUN), np.empty(together * _RUN)
+    for b in range(rows[0] // heads, (rows[1] + heads - 1) // heads):
+        h_end = min(heads, rows[1] - b * heads)
+        for h_first in range(max(0, rows[0] - b * heads), h_end, together):
+            h_stop = min(h_first + together, h_end)
+            for first in range(tokens[0], tokens[1], _RUN):
+                stop = min(first + _RUN, tokens[1])
+                for h in range(h_first, h_stop):
+                    at = (h - h_first) * _RUN
+                    mine = slice(at, at + stop - first)
+                    keep, weight, norm = keeps[mine], weights[mine], norms[mine]
+                    s = s_at[0] + b * s_at[1] + h * s_at[2] + first * s_at[3]
+                    _weigh(scores, s, s_at[3], valid, masked, b, h, first, m, u, top, keep, weight, norm)
+                    if gated:
+                        for t in range(stop - first):
+                            gates[b, h, first + t] = weights[at + t] * norms[at + t]
+                n = first
+                while n < stop:
+                    # Heads that lie inside tokens take short turns, for the next of which memory is asked ahead:
+                    # processors do so by themselves only where memory is walked in its order.
+                    real, n_stop = not masked or valid[b, n], stop if together == 1 else min(stop, n + _TURN)
+                    n_next = n + 1 if masked else n_stop
+                    while n_next < n_stop and real == valid[b, n_next]:
+                        n_next += 1
+                    for h in range(h_first, h_stop):
+                        v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
+                        o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
+                        if real:
+                            at = (h - h_first) * _RUN + n - first
+                            row, count = b * heads + h, n_next - n
+                            absorb(
+                                values, v, v_at[3], w, row, dim, out, o, o_at[3], how, keeps, weights, norms, at, count,
+                                ahead,
+                            )  # fmt: skip
+                        elif how != HIDDEN:
+                            for t in range(n_next - n):
+                                out[o + t * o_at[3] : o + t * o_at[3] + dim] = 0.0
+                    n = n_next
+    if how == STREAMED:
+        settle()
+
+
+@inline
+def _join(m, u, w, top, m_right, u_right, w_right, top_right, b, h):
+    """The triple of row (b, h) and then that of `right`, by the paper's operator, in place of `right`."""
+    largest = m_right[b, h]
+    if not largest > m[b, h]:
+        largest = m[b, h]
+        top_right[b, h] = top[b, h]
+    keep, weight = 1.0, 1.0
+    if largest != -math.inf:
+        keep, weight = math.exp(m[b, h] - largest), math.exp(m_right[b, h] - largest)
+    m_right[b, h] = largest
+    u_right[b, h] = u[b, h] * keep + u_right[b, h] * weight
+    for d in range(w.shape[2]):
+        w_right[b, h, d] = w[b, h, d] * keep + w_right[b, h, d] * weight
 
 
 @compiled
-def summarise_backward(valid, masked, out, o_at, gates, d_out, g_at, big_g, big_h, passing, rows, tokens, together):
-    """What a run of tokens adds to G and H on its left, and `passing`, its factor on what comes from its right."""
-    heads, dim = big_g.shape[1], big_g.shape[2]
-    ahead = max(1, _AHEAD // together)
-    line = _LINE // out.itemsize
-    for b in range((rows[1] + heads - 1) // heads - 1, rows[0] // heads - 1, -1):
-        h_stop = min(heads, rows[1] - b * heads)
-        h_low = max(0, rows[0] - b * heads)
-        for group in range((h_stop - h_low - 1) // together, -1, -1):
-            h_first = h_low + group * together
-            for n in range(tokens[1] - 1, tokens[0] - 1, -1):
-                if masked and not valid[b, n]:
-                    continue
-                for h in range(h_first, min(h_first + together, h_stop)):
-                    o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
-                    g = g_at[0] + b * g_at[1] + h * g_at[2] + n * g_at[3]
-                    for d in range(0, dim, line):
-                        _prefetch(out, o - ahead * o_at[3] + d)
-                        _prefetch(d_out, g - ahead * g_at[3] + d)
-                    out_row, do_row = out[o : o + dim], d_out[g : g + dim]
-                    g_row = big_g[b, h]
-                    before = 1.0 - np.float64(gates[b, h, n])
-                    do_dot_o = 0.0
-                    for d in range(dim):
-                        do = np.float64(do_row[d])
-                        do_dot_o += do * out_row[d]
-                        g_row[d] = (g_row[d] + do) * before
-                    big_h[b, h] = (big_h[b, h] + do_dot_o) * before
-                    passing[b, h] *= before
+def forward(claims, parts, size, inputs, states, results, length, together):
+    """One thread's share of a call: `scan` over what no other thread has claimed.
+
+    With `parts`, whole rows: those of one (first, stop) after another, from and to the state states[...][0].
+
+    Without, where rows are few, segments of `size` tokens. A segment is summed up while it comes from memory; its
+    outputs are made as soon as the state before it is known, states[...][segment], with the values still in the cache.
+    The state after it goes to whoever waits for it first of all. Segments are claimed in their order, so that a thread
+    waits only for one that is at work.
+
+    claims: counters, 0 of what is claimed, `LINE` // 8 (a cache line of its own) of the states that are known.
+    """
+    m, u, w, top = states
+    out, o_at, _, gates, _ = results
+    task = claim(claims, 0)
+    if parts.shape[0] > 0:
+        while task < parts.shape[0]:
+            rows = (parts[task, 0], parts[task, 1])
+            scan(*inputs, m[0], u[0], w[0], top[0], *results, rows, (0, length), together)
+            task = claim(claims, 0)
+        return
+    known = LINE // 8
+    rows = (0, m.shape[1] * m.shape[2])
+    m_own, u_own, w_own, top_own = np.empty_like(m[0]), np.empty_like(u[0]), np.empty_like(w[0]), np.empty_like(top[0])
+    own = (m_own, u_own, w_own, top_own)
+    while task < m.shape[0] - 1:
+        tokens = (task * size, min((task + 1) * size, length))
+        m_own[:], u_own[:], w_own[:], top_own[:] = -math.inf, 0.0, 0.0, -1
+        scan(*inputs, *own, out, o_at, HIDDEN, gates, False, rows, tokens, together)
+        while seen(claims, known) < task:
+            pass
+        for b in range(m.shape[1]):
+            for h in range(m.shape[2]):
+                _join(m[task], u[task], w[task], top[task], m_own, u_own, w_own, top_own, b, h)
+        m[task + 1], u[task + 1], w[task + 1], top[task + 1] = m_own, u_own, w_own, top_own
+        publish(claims, known, task + 1)
+        m_own[:], u_own[:], w_own[:], top_own[:] = m[task], u[task], w[task], top[task]
+        scan(*inputs, *own, *results, rows, tokens, together)
+        task = claim(claims, 0)
