@@ -36,17 +36,18 @@ def request(datasets: Iterable[str], fetch: bool) -> dict[str, Any]:
         "here": [name for name in names if _lacks(name) is None],
         "datasets": names,
         "fetch": fetch,
-        "code": _code(),
+        "versions": _versions(),
+        "commit": environment()["git"]["commit"],
     }
 
 
 def inspect(asked: Mapping[str, Any], runs: Path, device: str) -> dict[str, Any]:
-    """Check this node: `{host, problems: [what, and the remedy], fetched: [dataset]}`.
+    """Check this node: `{host, problems: [what, and the remedy], fetched: [dataset], commit}`.
 
     A dataset that the driver lacks as well is no problem: its jobs will be recorded as unavailable, here as there.
     """
     problems, fetched = [], []
-    for check in (lambda: _results(runs), lambda: _device(device), lambda: _versions(asked["code"])):
+    for check in (lambda: _results(runs), lambda: _device(device), lambda: _other_versions(asked["versions"])):
         problems += check()
     for name in asked["datasets"]:
         error = _lacks(name)
@@ -63,7 +64,12 @@ def inspect(asked: Mapping[str, Any], runs: Path, device: str) -> dict[str, Any]
             problems.append(
                 f"{name}: {error.reason} (data root {data_root()}, {where}). Fix: {remedy} hydra.sweeper.fetch=true"
             )
-    return {"host": socket.gethostname(), "problems": problems, "fetched": fetched}
+    return {
+        "host": socket.gethostname(),
+        "problems": problems,
+        "fetched": fetched,
+        "commit": environment()["git"]["commit"],
+    }
 
 
 def _lacks(name: str) -> DatasetError | None:
@@ -100,16 +106,15 @@ def _device(device: str) -> Sequence[str]:
     return ["device=cuda, and torch sees no GPU. Fix: ask the launcher for one (gpus_per_node=1; ray.gpus=1)"]
 
 
-def _code() -> dict[str, str | None]:
-    found = environment()
-    packages = {name: found["packages"].get(name) for name in SAME_VERSION}
-    return packages | {"commit": found["git"]["commit"]}
+def _versions() -> dict[str, str | None]:
+    packages = environment()["packages"]
+    return {name: packages.get(name) for name in SAME_VERSION}
 
 
-def _versions(meant: Mapping[str, str | None]) -> Sequence[str]:
-    mine = _code()
+def _other_versions(meant: Mapping[str, str | None]) -> Sequence[str]:
+    mine = _versions()
     other = [f"{name} {mine[name]} instead of {meant[name]}" for name in mine if mine[name] != meant[name]]
     if not other:
         return []
-    remedy = "put the same commit there, and pip install -c constraints.txt -e '.[suite]'"
-    return [f"other code than where the sweep was started: {', '.join(other)}. Fix: {remedy}"]
+    remedy = "install the same there: pip install -c constraints.txt -e '.[suite]'"
+    return [f"other versions than where the sweep was started: {', '.join(other)}. Fix: {remedy}"]

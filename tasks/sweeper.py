@@ -18,7 +18,7 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, configure_log
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -78,6 +78,7 @@ class JobSweeper(Sweeper):
 
         Exits with 1 if a job failed, or before all if one cannot be, or a node could not run it.
         """
+        configure_log(self.hydra.job_logging, self.hydra.verbose)
         jobs = self._expand(arguments)
         try:
             for overrides in jobs:
@@ -121,6 +122,8 @@ class JobSweeper(Sweeper):
                     raise ConfigError("hydra/launcher", kind(self.jobs_launcher), f"preflight: {cause(result)}")
                 found.append(result.return_value)
         for node in found:
+            if node["commit"] != asked["commit"]:
+                log.warning("%s is at commit %s, not %s", node["host"], node["commit"], asked["commit"])
             if node["fetched"]:
                 log.info("%s fetched %s", node["host"], ", ".join(node["fetched"]))
         problems = [f"{node['host']}: {problem}" for node in found for problem in node["problems"]]

@@ -57,7 +57,7 @@ def test_a_node_fetches_what_it_may(asked, tmp_path, monkeypatch):
 def test_a_node_that_cannot_write_or_runs_other_code_says_so(asked, tmp_path):
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where the folder should be")
-    other = asked | {"datasets": [], "code": asked["code"] | {"torch": "1.0"}}
+    other = asked | {"datasets": [], "versions": asked["versions"] | {"torch": "1.0"}}
     unwritable, code = preflight.inspect(other, blocked / "runs", "cpu")["problems"]
     assert "cannot write" in unwritable
     assert "AAREN_RUNS" in unwritable
