@@ -26,7 +26,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long faults lint types reproduce sweep plan tables report verify data bench bench-gpu lock lock-check clean
+.PHONY: help setup test test-long faults lint types reproduce sweep plan tables report wandb-sync wandb-dashboard verify data bench bench-gpu lock lock-check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -73,6 +73,12 @@ tables: setup ## rebuild the tables from the records, without training
 report: setup ## make the committed tables and the HTML page anew (ARGS="--runs results/runs" for runs of your own)
 	$(BIN)/python scripts/report.py $(ARGS)
 
+wandb-sync: setup ## mirror records, curves and tables to Weights & Biases (ARGS="--records results/measured --entity you")
+	$(BIN)/python scripts/wandb_sync.py $(ARGS)
+
+wandb-dashboard: setup ## apply our W&B dashboard to a project (ARGS="--entity you")
+	$(BIN)/python scripts/wandb_dashboard.py $(ARGS)
+
 verify: setup ## check the committed results: records, staleness, tables, cells too good to be true
 	$(BIN)/python scripts/verify.py $(ARGS)
 
@@ -86,7 +92,7 @@ bench: setup ## measure operator, training step and streams; draw results/effici
 bench-gpu: setup ## build, check and time the GPU operator on the GPU at hand (needs a CUDA build of torch; ARGS=--plans)
 	$(BIN)/python scripts/bench_gpu.py $(ARGS)
 
-ALL_EXTRAS := suite,d4rl,ray,slurm,onnx,behaviour,gpu,dev
+ALL_EXTRAS := suite,dashboard,d4rl,ray,slurm,onnx,behaviour,gpu,dev
 
 lock: ## write constraints.txt anew: the newest versions that all extras agree on
 	$(PYTHON) -m venv $(VENV)-lock

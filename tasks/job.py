@@ -33,7 +33,7 @@ from tasks.suite.identity import semantic_config
 from tasks.suite.locks import Heartbeat, RunLock
 from tasks.task import Task, TaskData
 from tasks.timelimit import TimeLimitReached, time_limit
-from tasks.tracking import tracked
+from tasks.tracking import summarise, tracked
 from tasks.training import plan_budget, train_and_score
 
 log = logging.getLogger(__name__)
@@ -112,9 +112,8 @@ def _run(job: dict[str, Any], source: Resolved, runs: Path, name: str, command: 
             learned = job["model"]["attention"] is not None
             budget = plan_budget(job["task"]["budget"], data.steps_per_epoch) if learned else None
             callbacks, bar = progress_callbacks(job["progress"], name, heartbeat)
-            tracking = tracked(
-                job["logger"], run_id=name, cfg=semantic_config(job), label=source.label, folder=runs.parent / "wandb"
-            )
+            config = {**semantic_config(job), "seed": job["seed"], "fold": job["fold"]}
+            tracking = tracked(job["logger"], run_id=name, cfg=config, label=source.label, folder=runs.parent / "wandb")
             with tracking as logger:
                 result = train_and_score(
                     task,
@@ -127,8 +126,9 @@ def _run(job: dict[str, Any], source: Resolved, runs: Path, name: str, command: 
                     logger=logger,
                     progress_bar=bar,
                 )
-            artefacts = {"history": task.history, **task.artefacts(data)}
-        record = compose("done", artefacts=artefacts, **result)
+                artefacts = {"history": task.history, **task.artefacts(data)}
+                record = compose("done", artefacts=artefacts, **result)
+                summarise(logger, record)
     except BaseException as error:
         # KeyboardInterrupt and SystemExit too: whatever ends the job, its record says so before it goes up.
         record = compose("failed", **_cause(error, task))
