@@ -146,15 +146,18 @@ def events(share: float = 0.25, entities: int = 1000, steps: int = 100, out: Out
 def rl(batch: int = 64, updates: int = 30, episodes: int = 10, steps: int = 100, out: Out = None) -> None:
     """Updates a CPU-second of the Decision Transformer, and CPU time a step of acting beside the simulators alone."""
     from tasks.rl import speed
-    from tasks.rl.robots import robot_of
+    from tasks.rl.robots import ROBOTS
 
     prepare(1)
-    robot, models = robot_of("hopper-medium"), ("aaren", "transformer")
+    robot, models = ROBOTS["hopper"], ("aaren", "transformer")
     training = [{"model": m} | speed.update_rate(robot, m, batch=batch, updates=updates) for m in models]
     report("rl-training", training, out)
     modes = [(model, mode) for model in models for mode in ("window", "reset")] + [("aaren", "stream")]
-    acting = [{"model": model, "mode": mode} | speed.acting_rate(robot, model, mode, episodes=episodes, steps=steps)
-              for model, mode in modes]  # fmt: skip
+    runs = [("hopper", *run) for run in modes] + [(name, "aaren", "reset") for name in ROBOTS if name != "hopper"]
+    acting = []
+    for name, model, mode in runs:
+        rates = speed.acting_rate(ROBOTS[name], model, mode, episodes=episodes, steps=steps)
+        acting.append({"robot": name, "model": model, "mode": mode} | rates)
     report("rl-acting", acting, out)
 
 

@@ -28,25 +28,23 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def refused(monkeypatch, capsys):
-    """`refused("operator", ...)`: what the program says before it ends with 2; in this process, which has its imports.
+def here(monkeypatch, capsys):
+    """`here("operator", ...)`: the program in this process, which has its imports: exit code, output, errors.
 
-    Where it comes as far as to set up the process for measuring, that is left out.
+    Left out is what sets a process up for measuring.
     """
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     monkeypatch.setenv("COLUMNS", "400")
     program = importlib.import_module("bench")
     monkeypatch.setattr(program, "prepare", lambda threads: None)
 
-    def say(*arguments: str) -> str:
+    def run(*arguments: str) -> tuple[int | str | None, str, str]:
         monkeypatch.setattr(sys, "argv", ["bench.py", *arguments])
         with pytest.raises(SystemExit) as ended:
             program.main()
-        said = capsys.readouterr()
-        assert ended.value.code == 2, said.out + said.err
-        return said.err
+        return ended.value.code, *capsys.readouterr()
 
-    return say
+    return run
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -110,15 +108,14 @@ def test_the_page_shows_the_figures_and_names_command_and_settings(tiny):
     assert "make bench" in page
 
 
-def test_what_was_measured_with_this_code_is_not_measured_again(tiny):
+def test_what_was_measured_with_this_code_is_not_measured_again(tiny, here):
     before = (tiny / "operator-error.csv").stat().st_mtime_ns
     again = ["operator", "--out", str(tiny), "--repeats", "1", "--most", "30", "--resume"]
-    done = bench(*again)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("measured before") == 3
+    code, output, errors = here(*again)
+    assert code == 0, errors
+    assert output.count("measured before") == 3
     (tiny / "operator-error.csv").write_text("method,score_std\n")  # cut off
-    done = bench(*again)
-    assert done.stdout.count("measured before") == 2
+    assert here(*again)[1].count("measured before") == 2
     assert (tiny / "operator-error.csv").stat().st_mtime_ns != before
     assert len(rows_of(tiny / "operator-error.csv")) > 5
 
@@ -138,11 +135,13 @@ def test_what_was_measured_with_this_code_is_not_measured_again(tiny):
         (["speed"], "speed"),
     ],
 )
-def test_unusable_options_end_in_one_message(arguments, words, tmp_path, refused):
+def test_unusable_options_end_in_one_message(arguments, words, tmp_path, here):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     places = {"FILE": str(tmp_path / "file"), "EMPTY": str(tmp_path / "empty")}
-    assert words in refused(*(places.get(word, word) for word in arguments))
+    code, output, errors = here(*(places.get(word, word) for word in arguments))
+    assert code == 2, output + errors
+    assert words in errors
 
 
 def test_a_csv_that_is_no_table_is_named(tmp_path):
