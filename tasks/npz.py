@@ -7,6 +7,7 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,22 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             one that unpacks to more than `MAX_GROWTH` times the file.
         FileNotFoundError: no such file.
     """
+    return {name: _array(content, name) for name, content in members(path)}
+
+
+def members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The name, without `.npy`, and the bytes of every member, whose sum and CRC-32 were checked. NpzError as above."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            names = [member.filename for member in members]
+            infos = archive.infolist()
+            names = [info.filename for info in infos]
             if len(set(names)) < len(names) or not all(name.endswith(".npy") for name in names):
                 raise NpzError("its members are not arrays with names of their own")
-            size, growth = path.stat().st_size, sum(member.file_size for member in members)
+            size, growth = path.stat().st_size, sum(info.file_size for info in infos)
             if growth > MAX_GROWTH * size:
                 raise NpzError(f"unpacks to {growth} bytes, more than {MAX_GROWTH} times the file's {size}")
-            return {name.removesuffix(".npy"): _array(archive.read(name), name) for name in names}
+            for name in names:
+                yield name.removesuffix(".npy"), archive.read(name)
     except FileNotFoundError:
         raise
     except (*_DAMAGE, NotImplementedError) as error:
@@ -48,6 +55,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _array(content: bytes, name: str) -> np.ndarray:
+    try:
+        return _parsed(content, name)
+    except _DAMAGE as error:
+        raise error if isinstance(error, NpzError) else NpzError(f"{name}: {error}") from error
+
+
+def _parsed(content: bytes, name: str) -> np.ndarray:
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
     read_header = {

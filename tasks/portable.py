@@ -35,6 +35,6 @@ class PortableCheckpoint(ModelCheckpoint):
         def here(path: str) -> str:
             return str(Path(folder) / Path(path).name) if path else ""
 
-        state = state_dict | {key: here(state_dict[key]) for key in _PATHS}
-        best = {here(path): score for path, score in state["best_k_models"].items()}
-        super().load_state_dict(state | {"dirpath": self.dirpath, "best_k_models": best})
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        moved = {key: here(state_dict[key]) for key in _PATHS} | {"dirpath": self.dirpath, "best_k_models": best}
+        super().load_state_dict(state_dict | moved)

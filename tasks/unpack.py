@@ -37,6 +37,7 @@ def unpack(archive: Path, layout: Sequence[FileEntry], root: Path) -> list[str]:
                 member = _find(archive, members, entry)
                 target = root / entry.path
                 target.parent.mkdir(parents=True, exist_ok=True)
+                _refuse_detour(archive, target.parent, root)
                 temporary = target.with_name(f"{target.name}.unpacked.part")
                 staged.append((temporary, target))
                 _extract(opened, member, temporary)
@@ -64,6 +65,12 @@ def _refuse_unsafe(archive: Path, member: zipfile.ZipInfo) -> None:
     mode = member.external_attr >> 16
     if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise DatasetError(archive, f"holds {raw!r}, which is a link or device and not a file", FIX)
+
+
+def _refuse_detour(archive: Path, folder: Path, root: Path) -> None:
+    if not folder.resolve().is_relative_to(root.resolve()):
+        fix = f"make {folder} a folder and no link, or choose another data root"
+        raise DatasetError(archive, f"is not unpacked: {folder} leads out of {root}, to {folder.resolve()}", fix)
 
 
 def _find(archive: Path, members: Sequence[zipfile.ZipInfo], entry: FileEntry) -> zipfile.ZipInfo:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from tasks.errors import DatasetError
 from tasks.events.readers import DAMAGE
+from tasks.npz import members
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _ALLOWED = {
@@ -61,15 +61,10 @@ def read_pickle(path: Path) -> Any:
 
 def read_object_npz(path: Path) -> dict[str, Any]:
     """The arrays of an npz, object arrays included (ifl-tpp's layout keeps lists of sequences in them)."""
-    arrays: dict[str, Any] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as stream:
-                    arrays[member.removesuffix(".npy")] = _read_npy(io.BytesIO(stream.read()), path)
+        return {name: _read_npy(io.BytesIO(content), path) for name, content in members(path)}
     except DAMAGE as error:
         raise DatasetError(path, f"is no readable npz ({type(error).__name__}: {error})", _FIX) from error
-    return arrays
 
 
 def _read_npy(stream: io.BytesIO, path: Path) -> Any:

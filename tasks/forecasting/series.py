@@ -21,6 +21,7 @@ from tasks.parquet import ParquetError, read_table
 FRESH_COPY = "get a fresh copy: python scripts/data.py get {name}, then python scripts/data.py verify {name}"
 # The ways in which the published CSVs write a time stamp.
 DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y/%m/%d")
+DATE = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}( [0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)?"
 
 
 class Series(NamedTuple):
@@ -111,6 +112,8 @@ def _read_csv(path: Path, name: str) -> Series:
         raise DatasetError(path, f"line 1 has no column 'date', it reads {header[:4]}", FRESH_COPY.format(name=name))
     if len(set(header)) < len(header) or len(header) < 2:
         raise DatasetError(path, "line 1 repeats a column or names no channel", FRESH_COPY.format(name=name))
+    if not "".join(header).isprintable():  # numpy drops zero bytes at the end of a name
+        raise DatasetError(path, "line 1 has a control character in it", FRESH_COPY.format(name=name))
     types = {column: pa.string() if column == "date" else pa.float64() for column in header}
     table = _read_text(path, name, path.read_bytes(), types, header)
     return Series(
@@ -173,7 +176,8 @@ def _parse_dates(cells: np.ndarray, path: Path, name: str) -> np.ndarray:
         except ValueError:
             continue
         parsed = pd.to_datetime(cells, format=form, errors="coerce")
-        wrong = np.flatnonzero(parsed.isna())
+        # pandas takes a date without a year for one of year 0
+        wrong = np.flatnonzero(parsed.isna() | ~pd.Series(cells).str.fullmatch(DATE).to_numpy(bool))
         if wrong.size:
             reason = f"line {wrong[0] + 2}, column 'date': {str(cells[wrong[0]])[:40]!r} is no date like line 2's"
             raise DatasetError(path, reason, FRESH_COPY.format(name=name))

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
 # The names of environment variables that hold secrets, and `user:password@` in an address.
 _SECRET_NAME = re.compile(r"key|token|secret|passw|credential", re.I)
 _LOGIN = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
