@@ -212,8 +212,8 @@ def test_without_a_server_mode_auto_goes_on_offline(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "make wandb-sync" in done.stderr
     assert re.search(r"127\.0\.0\.1:9 cannot be used .*logger\.mode=offline", done.stdout, re.DOTALL), done.stdout
-    found = offline_runs(tmp_path)
-    assert [row["val/nll"] for row in found["x"]["history"]] == [1.0]
+    (kept,) = tmp_path.rglob("offline-run-*/run-x.wandb")
+    assert [row["val/nll"] for row in read_run(kept)["history"]] == [1.0]
 
 
 @pytest.mark.parametrize(
