@@ -8,8 +8,10 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
+from tasks import worker
 from tasks.gathering import Finished
 from tasks.launching import cause, launch
+from tasks.suite.locks import RunBusy
 from tasks.sweeper import JobSweeper
 
 JOBS = [["seed=0"], ["seed=1"], ["seed=2"]]
@@ -67,3 +69,22 @@ def test_any_other_error_of_a_launcher_goes_up():
 
     with pytest.raises(KeyError):
         launch(Broken(), JOBS)
+
+
+def test_a_swept_job_waits_for_the_process_that_is_at_it(monkeypatch, caplog):
+    """As after a driver's death: its worker goes on, and the new sweep takes the record that it leaves."""
+    answers: list[Any] = [RunBusy("it is being run by process 7"), RunBusy("still"), {"status": "done"}]
+    asked = []
+
+    def run_job(job: dict[str, Any], *, command: str) -> dict[str, Any]:
+        asked.append(job["force"])
+        answer = answers.pop(0)
+        if isinstance(answer, RunBusy):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("tasks.job.run_job", run_job)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+    assert worker._waiting({"force": True}, "as typed") == {"status": "done"}
+    assert asked == [True, False, False], "what the other process ends with is not run again"
+    assert caplog.text.count("waiting") == 1
