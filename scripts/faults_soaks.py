@@ -1,7 +1,7 @@
 """Soaks: memory of a stream that is fed for minutes, and of a training that goes on for minutes.
 
 Resident memory is read about once a second; the first tenth of the time is warm-up.  Flat: no later reading is more
-than one per cent above the median of the readings that follow the warm-up within another tenth.
+than one per cent above the median of the first tenth of the readings after it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ class Watch:
 
     def __init__(self, part: Part, seconds: float) -> None:
         self.part, self.seconds = part, seconds
-        self.started = self.last = time.monotonic()
+        self.started = self.last = 0.0
         self.process, self.rows = psutil.Process(), list[tuple[float, int, int]]()
 
     def look(self, done: int) -> bool:
         """Note memory and how much was done; whether the time is up."""
         now = time.monotonic()
+        self.started = self.started or now  # the first look: what was imported and compiled before is no soak
         if now - self.last >= 1:
             self.last = now
             self.rows.append((now - self.started, self.process.memory_info().rss, done))
@@ -38,12 +39,13 @@ class Watch:
     def finish(self, **figures: Any) -> bool:
         """Keep the readings, each passed or not, and how far they are from the first after the warm-up."""
         after = [row for row in self.rows if row[0] >= self.seconds / 10]
-        first = statistics.median(rss for t, rss, _ in after if t < self.seconds / 5)
+        tenth = -(-len(after) // 10)
+        first = statistics.median(rss for _, rss, _ in after[:tenth])
         for t, rss, done in self.rows:
-            flat = t < self.seconds / 5 or rss <= (1 + TOLERANCE) * first
+            flat = t < self.seconds / 10 or rss <= (1 + TOLERANCE) * first
             self.part.add(flat, seconds=round(t, 1), rss_bytes=rss, done=done, save=False)
         growth = max(rss for _, rss, _ in after) / first - 1
-        drift = statistics.median(rss for t, rss, _ in after if t >= 0.9 * self.seconds) / first - 1
+        drift = statistics.median(rss for _, rss, _ in after[-tenth:]) / first - 1
         memory = {"rss_bytes": int(first), "largest_growth": round(growth, 5), "drift_at_the_end": round(drift, 5)}
         return self.part.finish(minutes=round(self.seconds / 60, 2), done=self.rows[-1][2], **memory, **figures)
 

@@ -97,6 +97,22 @@ def test_scores_far_from_zero_neither_underflow_nor_overflow(backend: str, score
     assert (outputs - means).abs().max() <= 3e-6
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_denormal_scores_and_values_are_neither_flushed_nor_lost(backend: str):
+    """Of such scores every token weighs the same; the means of such values are right to one denormal step."""
+    tiny = torch.finfo(torch.float32).tiny
+    generator = torch.Generator().manual_seed(0)
+    scores = ((torch.rand(2, 2, 70, generator=generator) - 0.5) * tiny).requires_grad_()
+    values = ((torch.rand(2, 2, 70, 3, generator=generator) - 0.5) * tiny).requires_grad_()
+    outputs, _ = prefix_attention(scores, values, backend=backend)
+    means = values.detach().double().cumsum(2) / torch.arange(1, 71)[:, None]
+    assert (outputs.detach() - means).abs().max() <= 2**-149
+    by_scores, by_values = torch.autograd.grad(outputs.sum(), [scores, values])
+    weights = (1 / torch.arange(1, 71, dtype=torch.float64)).flip(0).cumsum(0).flip(0)
+    assert (by_values - weights[:, None]).abs().max() <= 3e-6
+    assert by_scores.isfinite().all()
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_score_that_is_no_number_shows_from_there_on(backend: str, bad: float):
