@@ -19,6 +19,7 @@ from tasks.suite import records
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SAME = 1e-5
+pytestmark = pytest.mark.timeout(900)  # several processes start one after another: minutes on a busy machine
 # As they stand in the README but for size: two jobs, nobody's cluster, no job longer than seconds.
 SUBSTITUTES = {
     "dataset": "JapaneseVowels", "model": "aaren", "seed": "0,1", "profile": "smoke",
@@ -46,7 +47,7 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     return output
 
