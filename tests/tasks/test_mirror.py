@@ -14,6 +14,7 @@ import pytest
 from wandb.proto import wandb_internal_pb2
 
 import tasks.mirror
+import tasks.tracking
 from tasks.errors import ConfigError
 from tasks.job import run_job
 from tasks.mirror import MirrorError, Target, mirror
@@ -203,6 +204,33 @@ except ConfigError as error:
 """
 
 
+def test_a_server_that_refuses_costs_a_warning_and_mode_online_says_the_way_out(
+    no_login, monkeypatch, tmp_path, caplog
+):
+    import wandb
+
+    real, asked = tasks.tracking.start, []
+
+    def refusing(run_id, about, *, online, **where):
+        asked.append(online)
+        if online:
+            raise wandb.errors.CommError("connection refused")
+        return real(run_id, about, online=online, **where)
+
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(tasks.tracking, "start", refusing)
+    cfg = {"task": {"family": "events"}, "model": {"name": "aaren"}, "profile": "smoke", "protocol": "honest"}
+    with tracked(WANDB | {"mode": "auto"}, run_id="x", cfg=cfg, label="Sin", folder=tmp_path) as logger:
+        logger.log_metrics({"val/nll": 1.0}, step=1)
+    assert asked == [True, False]
+    assert "make wandb-sync" in caplog.text
+    assert list(offline_runs(tmp_path)) == ["x"]
+    online = tracked(WANDB | {"mode": "online"}, run_id="y", cfg=cfg, label="Sin", folder=tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot be used \(connection refused\); .*logger\.mode=offline"), online:
+        pass
+
+
+@pytest.mark.long
 def test_without_a_server_mode_auto_goes_on_offline(tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     environment |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}
