@@ -58,7 +58,7 @@ def test_tables_rebuild_byte_for_byte(varied_records, tmp_path):
         files = sorted(path for path in (tmp_path / name).rglob("*.*"))
         outputs.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
     assert outputs[0] == outputs[1] == outputs[2]
-    assert len(outputs[0]) == 4 * 8
+    assert len(outputs[0]) == 4 * 9
     assert {path.split("/")[0] for path in outputs[0]} == {"quick-honest"}
 
 
