@@ -21,7 +21,7 @@ from tasks.parquet import ParquetError, read_table
 FRESH_COPY = "get a fresh copy: python scripts/data.py get {name}, then python scripts/data.py verify {name}"
 # The ways in which the published CSVs write a time stamp.
 DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y/%m/%d")
-DATE = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}( [0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)?"
+DATE = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}( [0-9]{1,2}:[0-9]{2}(:[0-5][0-9])?)?"
 
 
 class Series(NamedTuple):
