@@ -7,14 +7,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from faults_common import Part
 from faults_trials import MODELS, SETS, TWELVE, Config, smoke_job
 
-EVERY = int(TWELVE[1].partition("=")[2])  # steps of a round, three or, where 12 do not divide so, a few more
+EVERY = int(TWELVE[1].partition("=")[2])  # steps of a round
 
 
 class Interrupted(Exception):
@@ -41,44 +41,45 @@ def repeats(part: Part) -> bool:
 def compare(cfg: Config, folder: Path) -> dict[str, bool]:
     """Whether a rerun, a run resumed from within a round, and one resumed from a round's end equal the whole run.
 
-    Equal: metrics, selection, the weights' hash and every number that the record keeps of the way there.
+    Equal: metrics, selection, the weights' hash and every number that the record keeps of the way there.  And a resume
+    must have gone on from its last round, not begun anew.
     """
     from tasks.job import run_job
+    from tasks.suite import records
 
     def numbers(record: dict[str, Any]) -> str:
-        from tasks.suite import records
-
         return json.dumps([records.outcome(record), record["artefacts"]], sort_keys=True)
 
     cfg = {**cfg, "runs_dir": str(folder / "whole")}
-    whole = numbers(run_job(cfg))
+    with steps_taken() as taken:
+        whole = numbers(run_job(cfg))
     found = {"rerun": numbers(run_job({**cfg, "force": True})) == whole}
     for name, step in (("mid_round", EVERY + 2), ("boundary", 2 * EVERY)):
         broken = {**cfg, "runs_dir": str(folder / name)}
-        with stopped_before(step) as reached:
-            try:
-                run_job(broken)
-            except Interrupted:
-                reached.append(step)
-        assert reached, "nothing was interrupted"
-        found[name] = numbers(run_job(broken)) == whole
+        with steps_taken(step) as before, suppress(Interrupted):
+            run_job(broken)
+        assert before == taken[:step], "nothing was interrupted"
+        with steps_taken() as after:
+            resumed = numbers(run_job(broken))
+        found[name] = resumed == whole and after == taken[step // EVERY * EVERY :]
     return found
 
 
 @contextmanager
-def stopped_before(step: int) -> Iterator[list[int]]:
-    """Jobs run inside raise before they take optimiser step `step`, counted from 0."""
+def steps_taken(stop: int | None = None) -> Iterator[list[int]]:
+    """Which optimiser steps, counted from 0, are taken inside; before step `stop` the job raises Interrupted."""
     from tasks.task import Task
 
-    original = Task.training_step
+    original, taken = Task.training_step, list[int]()
 
-    def stopped(self: Task, batch: Any, batch_idx: int) -> Any:
-        if self.global_step == step:
-            raise Interrupted(f"before step {step}")
+    def stepped(self: Task, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == stop:
+            raise Interrupted(f"before step {stop}")
+        taken.append(int(self.global_step))
         return original(self, batch, batch_idx)
 
-    Task.training_step = stopped
+    Task.training_step = stepped
     try:
-        yield []
+        yield taken
     finally:
         Task.training_step = original

@@ -12,5 +12,7 @@ def test_reruns_and_resumes_are_bitwise(family, model, tmp_path, monkeypatch):
     from faults_trials import SETS, smoke_job
 
     monkeypatch.setenv("AAREN_CACHE", str(tmp_path / "cache"))
-    found = compare(smoke_job(*SETS[family], f"model={model}"), tmp_path)
+    less = ["task.budget.max_steps=9"]  # three rounds
+    less += ["task.rollout.val_episodes=1", "task.rollout.test_episodes=1"] if family == "rl" else []
+    found = compare(smoke_job(*SETS[family], *less, f"model={model}"), tmp_path)
     assert found == {"rerun": True, "mid_round": True, "boundary": True}
