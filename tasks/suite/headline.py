@@ -89,7 +89,7 @@ def _answer(entries: Sequence[Entry]) -> str:
     for family in DATASETS:
         own = [f"**{s.verdict}** under `{p}`" for f, p, kind, s in entries if f == family and kind == OWN_SETS]
         other = [
-            f"**{s.verdict}** under `{p}` on {len(s.datasets)} parts, stand-ins or surrogates"
+            f"**{s.verdict}** under `{p}` on parts, stand-ins or surrogates ({len(s.datasets)})"
             for f, p, kind, s in entries
             if f == family and kind != OWN_SETS
         ]
