@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # pip's own options, for instance where to find a CPU-only torch: make setup PIP_ARGS="--find-links folder"
 PIP_ARGS ?=
+LOCKED = $(BIN)/python -m pip install --quiet $(PIP_ARGS) --require-hashes --no-deps
 EXTRAS ?= suite,dev
 
 PROFILE ?= quick
@@ -26,7 +27,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long faults lint types reproduce sweep plan tables report wandb-sync wandb-dashboard verify data bench bench-gpu lock lock-check clean
+.PHONY: help setup test test-long faults lint types reproduce sweep plan tables report wandb-sync wandb-dashboard verify data bench bench-gpu lock lock-check audit clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,10 +35,16 @@ help: ## show this list
 
 setup: $(VENV)/.ready ## make .venv and install everything from pyproject.toml at the versions of constraints.txt
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+# All but torch comes from the lock, by hash. Torch's build is the machine's own: PIP_ARGS may name one.
+$(VENV)/.ready: pyproject.toml constraints.txt requirements.lock scripts/lock.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "aaren needs Python 3.11 or newer; say which with make setup PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python scripts/lock.py select build > $(VENV)/build.txt
+	$(BIN)/python scripts/lock.py select "$(EXTRAS)" > $(VENV)/requirements.txt
+	$(LOCKED) -r $(VENV)/build.txt
+	$(LOCKED) --no-build-isolation -r $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 test: lint types ## lint, type check and test everything (minutes)
@@ -46,8 +53,10 @@ test: lint types ## lint, type check and test everything (minutes)
 test-long: setup ## the tests that take long (10^7-token streams and the like)
 	$(BIN)/python -m pytest -m long $(ARGS)
 
-faults: setup ## kill sweeps at random, repeat jobs, soak streams and training: results/reliability (an hour of one core)
+faults: setup ## kill sweeps at random, repeat jobs, soak streams and training, damage files: results/reliability (an hour and a half of one core)
 	$(BIN)/python scripts/faults.py all $(ARGS)
+	$(BIN)/python scripts/fuzz.py
+	$(BIN)/python scripts/reliability.py
 
 lint: setup ## ruff: style and format
 	$(BIN)/ruff check .
@@ -94,14 +103,17 @@ bench-gpu: setup ## build, check and time the GPU operator on the GPU at hand (n
 
 ALL_EXTRAS := suite,dashboard,d4rl,ray,slurm,onnx,behaviour,gpu,dev
 
-lock: ## write constraints.txt anew: the newest versions that all extras agree on
+lock: ## write constraints.txt and requirements.lock anew: the newest versions that all extras agree on, and their hashes
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-lock/bin/python scripts/lock.py "$(ALL_EXTRAS)" $(PIP_ARGS)
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade pip uv
+	PATH="$(CURDIR)/$(VENV)-lock/bin:$$PATH" $(VENV)-lock/bin/python scripts/lock.py write "$(ALL_EXTRAS)" $(PIP_ARGS)
 	rm -rf $(VENV)-lock
 
 lock-check: setup ## check that every extra resolves with constraints.txt (asks the package index)
 	$(BIN)/python -m pip install --quiet --dry-run $(PIP_ARGS) -c constraints.txt -e ".[$(ALL_EXTRAS)]"
+
+audit: setup ## check the lock and what is installed: hashes, blocked releases, licences, strangers (no network)
+	$(BIN)/python scripts/audit.py
 
 clean: ## remove caches and build leftovers; results, data and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis outputs multirun

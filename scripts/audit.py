@@ -55,7 +55,8 @@ def _lock() -> Iterator[str]:
         pin = _version(entry)
         if not re.fullmatch(r"[0-9][0-9A-Za-z.!+]*", pin):
             yield f"{name}: {pin!r} is no exact version"
-        if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry):
+        hashes = re.findall(r"--hash=(\S+)", entry)
+        if not hashes or not all(re.fullmatch("sha256:[0-9a-f]{64}", known) for known in hashes):
             yield f"{name}: no SHA-256"
         if re.search(r"://|--(index|extra|find|trusted)", entry):
             yield f"{name}: names an address, which the lock leaves to the machine"

@@ -52,7 +52,7 @@ BASE = 20260101  # the base seed
 BATCH = 20_000  # cases a child reads before another takes over
 HANG_CPU_S, HANG_S = 20.0, 600.0  # at one case: CPU seconds, or as many of the clock (waiting, on a busy machine)
 SLOW_S = 5.0  # CPU seconds of one case
-HEADROOM = 1 << 30  # bytes of address space that a child may take beyond what it holds after the first files
+HEADROOM = 4 << 30  # bytes of address space that a child may take on top; arrow reserves one or two GiB at a time
 GROWTH = 64 << 20  # bytes by which the resident set may grow within a block of cases, whose files are a few KiB
 BLOCK = 50
 
@@ -140,18 +140,17 @@ def _batch(names: list[str], first: int, last: int) -> dict[str, dict[str, Any]]
     totals = {name: _empty() for name in names}
     waiting = [(name, first, last) for name in names]
     while waiting:
-        start = waiting[0][1]
-        together = [name for name, begin, end in waiting if (begin, end) == (start, waiting[0][2])]
-        found, at = _spawn(together, start, waiting[0][2])
+        _, start, end = waiting[0]
+        together = [name for name, *limits in waiting if limits == [start, end]]
+        found, at = _spawn(together, start, end)
         for name, result in found.items():
             _add(totals[name], result)
-        waiting = [item for item in waiting if item[0] not in found]
+        waiting = [item for item in waiting if item not in {(name, start, end) for name in found}]
         if at is not None:
             name, case, how = at
             totals[name]["failures"].append({"case": case, "what": how})
             totals[name]["cases"] += 1
-            end = waiting[0][2]
-            waiting = [item for item in waiting if item[0] != name]
+            waiting.remove((name, start, end))
             waiting += [(name, a, b) for a, b in ((start, case), (case + 1, end)) if a < b]
     return totals
 

@@ -1,6 +1,6 @@
 """Write results/reliability.md: what is promised, which tests and runs show it, and what these measured.
 
-`python scripts/reliability.py` reads results/reliability/promises.yaml, and beside it the `<part>.json` of the long runs.
+`python scripts/reliability.py` reads results/reliability/promises.yaml, and the `<part>.json` of the long runs there.
 """
 
 from __future__ import annotations
