@@ -45,7 +45,7 @@ def unpack(archive: Path, layout: Sequence[FileEntry], root: Path) -> list[str]:
                 warnings += [warning.replace(str(temporary), str(target))] if warning else []
         for temporary, target in staged:
             os.replace(temporary, target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise DatasetError(archive, f"is not a whole, plain zip archive ({error})", FIX) from error
     except OSError as error:
         fix = "free some space or mend the folder's permissions, and run the same command again"

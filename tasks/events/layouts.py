@@ -16,6 +16,7 @@ from tasks.events.sequences import EventSequences, from_lists, validate
 from tasks.files import foreign_kind, read_text
 
 NOT_NUMBERS = re.compile(r"[^0-9eE+. \t-]")
+CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 STAMP = "[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9]"
 VAL_SHARE = 0.1  # of the published train rows, the last: 4777/530 of StackOverflow, 527/58 of MIMIC
 
@@ -156,7 +157,13 @@ def _grouped(
 def _read_csv(path: Path, columns: Any = None, **options: Any) -> Any:
     """The wanted columns, every cell filled. What a row has beyond them is not looked at (published rows differ)."""
     fix = "use the published csv, whole and unpacked"
-    options = {"skipinitialspace": True, "compression": None, "float_precision": "round_trip"} | options
+    # without index_col, pandas takes the first cell for a label where every row has one more than the header
+    options = {
+        "skipinitialspace": True,
+        "compression": None,
+        "float_precision": "round_trip",
+        "index_col": False,
+    } | options
     try:
         kind = foreign_kind(path)
         if kind:
@@ -167,8 +174,9 @@ def _read_csv(path: Path, columns: Any = None, **options: Any) -> Any:
     if "nrows" in options:
         return frame
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if (place := content.find(b"\0")) >= 0:  # pandas takes the byte for the end of a cell and drops the rest
-            raise DatasetError(path, f"byte {place} is zero: this is no text", fix)
+        # pandas takes a zero byte for the end of a cell and drops the rest, and other control bytes for blanks
+        if odd := CONTROL.search(content):
+            raise DatasetError(path, f"byte {odd.start()} is {odd[0][0]}, a control character: this is no text", fix)
     if frame.empty:
         raise DatasetError(path, "holds no event", fix)
     if frame.isna().any(axis=None):
