@@ -1,4 +1,4 @@
-"""The README's tables: every set that ran, what made the data is not taken for a rule, no set without results left unnamed."""
+"""The README's tables: every set that ran, no behaviour policy taken for a rule, no set without results left out."""
 
 from __future__ import annotations
 
