@@ -28,6 +28,7 @@ SOMETIMES = ("best rule", "best reachable", "the data's own policy")
 MODELS = {
     "aaren": "Aaren",
     "transformer": "Transformer",
+    "aaren_queries": "richer queries (`aaren_queries`)",
     "mean": "uniform scores (`mean`)",
     "none": "no mixing (`none`)",
 }
