@@ -43,6 +43,7 @@ SOURCES = {  # by reader: the files of `tasks` that do the reading
     "archives": ("unpack.py", "verify.py"),
     "hashed": ("verify.py", "files.py"),
 }
+JUDGES = {"ts": "series", "arff": "series", "csv": "series", "events": "events", "archives": "readers"}
 PROMISE = (
     "A damaged file is refused or read as what it says; no reader crashes, hangs or takes memory that the file lacks"
 )
@@ -276,7 +277,11 @@ def _reset_peak() -> int:
 
 def _fingerprint(names: list[str]) -> str:
     """Of what makes, reads and judges the cases of these readers: an interrupted run of another is not gone on from."""
-    paths = [*sorted(Path(__file__).parent.glob("fuzz_*.py")), *(ROOT / "tasks" / f for n in names for f in SOURCES[n])]
+    judges = (f"fuzz_{part}.py" for name in names for part in ("mutate", "readers", JUDGES.get(name, "binary")))
+    paths = [
+        *(Path(__file__).parent / name for name in judges),
+        *(ROOT / "tasks" / f for n in names for f in SOURCES[n]),
+    ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 
 

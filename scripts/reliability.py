@@ -178,7 +178,8 @@ FUZZ = """\
 `refused`: the documented error. `true`: read, and equal to the content or to what a slow reader makes of the bytes.
 `untold`: read, with headers altered in a way that the format gives no means to tell (a parquet footer, an HDF5 file of
 the old kind, a compressed page without a checksum): what the hash before the parser is for, and behind it (`hashed`)
-none is read. `growth mib`: the most that the resident set grew by within 50 files of a few KiB each.
+none is read. `growth mib`: the most that the resident set grew by within 50 files of a few KiB each. The run may be
+made in several sittings (a reader's cases count for the code that read them); the times above are those of the last.
 """
 
 

@@ -32,6 +32,8 @@ def read_table(path: Path) -> pa.Table:
             cells, size = file.metadata.num_rows * file.metadata.num_columns, path.stat().st_size
             if 8 * cells > MAX_GROWTH * size:
                 raise ParquetError(f"declares {cells} cells in {size} bytes")
-            return file.read(use_threads=False)
+            table = file.read(use_threads=False)
+        table.validate(full=True)  # text that is not UTF-8 would raise when it is used
+        return table
     except (pa.ArrowException, OSError, ValueError) as error:
         raise error if isinstance(error, ParquetError) else ParquetError(str(error)) from error

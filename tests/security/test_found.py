@@ -6,12 +6,15 @@ import io
 import zipfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from tasks.checkpoints import CheckpointError, read_checkpoint
 from tasks.errors import DatasetError
 from tasks.events import layouts
+from tasks.events.readers import read_parquet
 from tasks.forecasting.series import read_series
 from tasks.npz import NpzError, read_arrays
 from tasks.suite.manifest import FileEntry
@@ -31,6 +34,16 @@ def test_series(tmp_path, content, reason):
     path.write_bytes(content)
     with pytest.raises(DatasetError, match=reason):
         read_series(path, "NAME")
+
+
+def test_parquet_text_that_is_not_utf_8(tmp_path):
+    path = tmp_path / "a.parquet"
+    columns = {"sequence": [0, 0], "time": [0.5, 1.0], "mark": [0, 0], "split": ["train", "train"]}
+    table = pa.table(columns).replace_schema_metadata({"n_marks": "1", "unit": "hours"})
+    pq.write_table(table, path, use_dictionary=False, write_statistics=False, compression="none")
+    path.write_bytes(path.read_bytes().replace(b"train", b"tr\xffin"))
+    with pytest.raises(DatasetError, match="no readable parquet"):
+        read_parquet(path)
 
 
 @pytest.mark.parametrize("byte", [b"\x0b", b"\x0c", b"\x1c", b"\0"])
