@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 MAX_GROWTH = 10  # all arrays together may be at most this many times as large as the file
+_END = struct.Struct("<4s6xH10x")  # of a zip without a comment: its signature and the number of members
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
@@ -41,6 +42,8 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
             names = [info.filename for info in infos]
+            if _declared_members(path) != len(names):
+                raise NpzError("its directory names another number of members than it holds")
             if len(set(names)) < len(names) or not all(name.endswith(".npy") for name in names):
                 raise NpzError("its members are not arrays with names of their own")
             size, growth = path.stat().st_size, sum(info.file_size for info in infos)
@@ -52,6 +55,16 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
         raise
     except (*_DAMAGE, NotImplementedError) as error:
         raise error if isinstance(error, NpzError) else NpzError(f"{type(error).__name__}: {error}") from error
+
+
+def _declared_members(path: Path) -> int:
+    """The number of members that the end of a zip states, which zipfile does not look at: a directory that is damaged
+    in its middle would lose its last arrays without a word. -1 where the end is not that of a file numpy wrote.
+    """
+    with path.open("rb") as stream:
+        stream.seek(-_END.size, 2)
+        signature, count = _END.unpack(stream.read())
+    return count if signature == b"PK\5\6" else -1
 
 
 def _array(content: bytes, name: str) -> np.ndarray:

@@ -97,6 +97,18 @@ def test_a_tensor_that_looks_like_a_folder_is_not_filled_from_memory(tmp_path):
         read_checkpoint(path)
 
 
+def test_a_directory_damaged_in_its_middle_loses_no_array(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, arrival_times=np.zeros(3), marks=np.ones(3))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 33] = 1  # the first entry's comment is said to reach into the second
+    path.write_bytes(content)
+    with np.load(path) as stored:
+        assert stored.files == ["arrival_times"]
+    with pytest.raises(NpzError, match="another number of members"):
+        read_arrays(path)
+
+
 def test_an_array_without_its_ending_is_not_given_as_bytes(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, times=np.zeros(3))
