@@ -168,7 +168,7 @@ def _spawn(names: list[str], first: int, last: int) -> tuple[dict[str, Any], tup
             where = _progress(Path(folder))
             with contextlib.suppress(psutil.Error):  # it may have just ended
                 used = sum(process.cpu_times()[:2])
-                if where != seen:
+                if where != seen or process.status() == psutil.STATUS_STOPPED:  # somebody wants the machine quiet
                     seen, cpu, clock = where, used, time.monotonic()
                 elif where[1] >= 0 and (used - cpu > HANG_CPU_S or time.monotonic() - clock > HANG_S):
                     child.kill()
