@@ -33,7 +33,7 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@sed -n 2p $(MAKEFILE_LIST)
 
-setup: $(VENV)/.ready ## make .venv and install everything from pyproject.toml at the versions of constraints.txt
+setup: $(VENV)/.ready ## make .venv and install everything from requirements.lock by hash, torch by its exact version
 
 # All but torch comes from the lock, by hash. Torch's build is the machine's own: PIP_ARGS may name one.
 $(VENV)/.ready: pyproject.toml constraints.txt requirements.lock scripts/lock.py

@@ -134,7 +134,7 @@ def baseline(family: str, model: str, lines: Sequence[Mapping[Any, Any]]) -> Map
 
 def _too_good(family: str, cell: Cell, lines: Sequence[Mapping[Any, Any]]) -> str:
     line = baseline(family, cell.model, lines)
-    n, digits = len(cell.values), cell.metric.digits
+    n, digits = cell.done, cell.metric.digits
     if n == 0 or line is None:
         return ""
     published = line["value"] * cell.metric.scale
@@ -154,7 +154,7 @@ def _too_good(family: str, cell: Cell, lines: Sequence[Mapping[Any, Any]]) -> st
 
 def _inexact(cell: Cell, lines: Sequence[Mapping[Any, Any]]) -> str:
     for line in lines:
-        if EXACT.get(line["model"]) != cell.model or len(cell.values) == 0:
+        if EXACT.get(line["model"]) != cell.model or not cell.done:
             continue
         published = line["value"] * cell.metric.scale
         half_a_digit = 0.5 * 10.0 ** -_decimals(line["value"]) * cell.metric.scale

@@ -36,7 +36,7 @@ def baselines_of(profile: str, rows: Sequence[Row], references: pd.DataFrame) ->
     found: dict[str, Gap] = {}
     for row in rows:
         cell = row.cells.get(PAIR[1])
-        if row.metric is None or cell is None or not len(cell.values):
+        if row.metric is None or cell is None or not cell.done:
             continue
         if (row.family, row.metric.name) in NOT_COMPARABLE:
             continue
@@ -59,7 +59,7 @@ def _sentence(profile: str, row: Row, published: float, per_cent: float, line: _
     own = INDICATIVE.get(profile, "").rstrip(".") or "Full budget"
     theirs = f"published under: {line['protocol']}" + (f" ({line['note']})" if line["note"] else "")
     said = f"{abs(per_cent):.0f} % {'worse' if per_cent > 0 else 'better'}. Ours: {own}; {theirs}."
-    rules = [cell for cell in row.cells.values() if not cell.trained and len(cell.values)]
+    rules = [cell for cell in row.cells.values() if not cell.trained and cell.done]
     ahead = [rule for rule in rules if (rule.mean > published if rule.higher_is_better else rule.mean < published)]
     if ahead and row.metric is not None:
         names = ", ".join(f"{rule.model} ({rule.mean:.{row.metric.digits}f})" for rule in ahead)

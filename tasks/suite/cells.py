@@ -48,7 +48,7 @@ class Cell:
     @property
     def std(self) -> float:
         """Sample standard deviation (n - 1); NaN for fewer than two jobs."""
-        return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else float("nan")
+        return float(np.std(list(self.values.values()), ddof=1)) if self.done > 1 else float("nan")
 
     @property
     def done(self) -> int:
@@ -62,10 +62,10 @@ class Cell:
 
     def text(self) -> str:
         """`0.412 ± 0.003 (5)`, and `failed (k of n)` for whatever is missing from the average."""
-        total, digits, parts = len(self.values) + self.failed, self.metric.digits, []
+        total, digits, parts = self.done + self.failed, self.metric.digits, []
         if self.values:
-            spread = f" ± {self.std:.{digits}f}" if len(self.values) > 1 else ""
-            parts.append(f"{self.mean:.{digits}f}{spread} ({len(self.values)})")
+            spread = f" ± {self.std:.{digits}f}" if self.done > 1 else ""
+            parts.append(f"{self.mean:.{digits}f}{spread} ({self.done})")
         if self.failed:
             parts.append(f"failed ({self.failed} of {total})")
         return "; ".join(parts) + ("" if self.same_options else " ‡")

@@ -68,7 +68,9 @@ def _family(title: str, rows: Sequence[Row]) -> str:
     frame = pd.DataFrame(lines)
     frame = frame.drop(columns=[c for c in SOMETIMES if not (frame[c] != "").any()])
     said = [_list("Not at hand", [row.dataset for row in rows if not row.cells])]
-    said.append(_list("A rule without training beats both models on", [_winners(row) for row in filled if _rules(row)]))
+    said.append(
+        _list("A rule without training beats both models on", [text for row in filled if (text := _winners(row))])
+    )
     note = " ".join(text for text in said if text)
     return frame.to_markdown(index=False, disable_numparse=True) + (f"\n\n{note}" if note else "")
 
@@ -79,13 +81,10 @@ def _text(cell: Cell | None, bold: bool = False) -> str:
     return f"**{text}**" if bold and text else text
 
 
-def _rules(row: Row) -> list[Cell]:
-    """The rules that are ahead of both models; the truth and the behaviour policy are no rules."""
-    return [rule for rule in row.rules_ahead() if rule.model not in NO_RULES]
-
-
 def _winners(row: Row) -> str:
-    return f"{row.dataset} ({', '.join(_words(rule) for rule in _rules(row))})"
+    """The set and the rules that are ahead of both models on it, or "" without any."""
+    rules = [_words(rule) for rule in row.rules_ahead() if rule.model not in NO_RULES]
+    return f"{row.dataset} ({', '.join(rules)})" if rules else ""
 
 
 def _words(cell: Cell) -> str:

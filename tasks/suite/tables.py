@@ -192,7 +192,7 @@ def _tidy(key: str, rows: Sequence[Row]) -> pd.DataFrame:
         paired = pair(*(row.cells.get(name) for name in PAIR))
         for cell in row.cells.values():
             size = "/".join(str(n) for n in cell.n)
-            numbers = (cell.mean, cell.std, len(cell.values), cell.failed, size)
+            numbers = (cell.mean, cell.std, cell.done, cell.failed, size)
             kind = (cell.higher_is_better, cell.trained, cell.same_options)
             held = none
             if paired is not None and cell.model == PAIR[0]:
