@@ -12,7 +12,7 @@ from tasks.errors import ConfigError
 from tasks.jobconfig import prepare
 from tasks.suite import records
 from tasks.suite.identity import IdentityError, run_id, semantic_config
-from tasks.suite.locks import RunBusy, RunLock
+from tasks.suite.locks import RunBusy, RunLock, content_digest
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +20,19 @@ log = logging.getLogger(__name__)
 class Finished:
     """Looks jobs up among the records of a folder, so that a resumed sweep launches none twice.
 
+    Made when the sweep begins: the records there are then are the old ones. They are told from new ones by content,
+    since file times are coarse, can go back and differ between machines; a job with `force=true` counts as done only
+    by a new one.
+
     Args:
         runs: the results folder.
         compose: from a job's overrides to its config as a plain dict.
-        since: a time stamp; a job with `force=true` counts as done only if its record is newer.
     """
 
-    def __init__(self, runs: Path, compose: Callable[[Sequence[str]], dict[str, Any]], since: float) -> None:
-        self.runs, self.since = runs, since
+    def __init__(self, runs: Path, compose: Callable[[Sequence[str]], dict[str, Any]]) -> None:
+        self.runs = runs
         self._compose = compose
+        self._old = {path: content_digest(path) for path in runs.glob(f"*/{records.RECORD_NAME}")}
         self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
         self._sources: dict[tuple[str, str], Resolved | None] = {}
         self._all: list[dict[str, Any]] | None = None
@@ -46,12 +50,16 @@ class Finished:
             if source is None:
                 return None if job["force"] else self._alike(job)
             path = self.runs / run_id(job, source.label, source.sha256) / records.RECORD_NAME
-            if not path.exists() or (job["force"] and path.stat().st_mtime < self.since):
+            if not path.exists() or (job["force"] and self._is_old(path)):
                 return None
             record = records.read(path)
         except (ConfigError, IdentityError, records.RecordError):
             return None  # the job will say what is wrong
         return record if record["status"] == "done" else None
+
+    def _is_old(self, path: Path) -> bool:
+        """Whether the record there is the one of when the sweep began."""
+        return path in self._old and content_digest(path) == self._old[path]
 
     def _config(self, overrides: Sequence[str]) -> dict[str, Any]:
         """The composed config; seeds share one, since composing is what takes time."""
@@ -81,23 +89,24 @@ class Finished:
                 return record
         return None
 
+    def keep(self, record: Mapping[str, Any]) -> None:
+        """Write a record that a worker returned, unless the worker's disk was this one or a done one is here already.
 
-def keep(record: Mapping[str, Any], runs: Path) -> None:
-    """Write a record that a worker returned, unless the worker's disk was this one or a done one is here already."""
-    path = runs / str(record["run_id"]) / records.RECORD_NAME
-    try:
-        held = records.read(path) if path.exists() else None
-    except records.RecordError as error:
-        log.warning("%s; replaced by what the worker returned", error)
-        held = None
-    if held is not None:
-        newer = str(record["finished"]) > str(held["finished"])
-        if records.checksum(held) == records.checksum(record):
-            return
-        if held["status"] == "done" and not (record["status"] == "done" and newer):
-            return
-    try:
-        with RunLock(runs, str(record["run_id"])):
-            records.write(record, runs)
-    except RunBusy as busy:
-        log.warning("%s; the record that a worker returned is not kept", busy)
+        An old done record gives way to a done one: the job was launched all the same, so it was to be done anew.
+        """
+        path = self.runs / str(record["run_id"]) / records.RECORD_NAME
+        try:
+            held = records.read(path) if path.exists() else None
+        except records.RecordError as error:
+            log.warning("%s; replaced by what the worker returned", error)
+            held = None
+        if held is not None:
+            if records.checksum(held) == records.checksum(record):
+                return
+            if held["status"] == "done" and not (record["status"] == "done" and self._is_old(path)):
+                return
+        try:
+            with RunLock(self.runs, str(record["run_id"])):
+                records.write(record, self.runs)
+        except RunBusy as busy:
+            log.warning("%s; the record that a worker returned is not kept", busy)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tasks.errors import ConfigError
-from tasks.gathering import Finished, keep
+from tasks.gathering import Finished
 from tasks.launching import WorkersDied, cause, check_installed, is_here, kind, launch, launch_everywhere, lost
 from tasks.preflight import inspect, request
 from tasks.suite.atomic import WriteError
@@ -84,7 +83,7 @@ class JobSweeper(Sweeper):
             for overrides in jobs:
                 check_model(overrides, self._conf_dir())
             Path(str(self.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-            finished = Finished(runs_folder(str(self.cfg.runs_dir)), self._composed, since=time.time())
+            finished = Finished(runs_folder(str(self.cfg.runs_dir)), self._composed)
             done = finished.of(jobs)
             left = [job for job, record in zip(jobs, done, strict=True) if record is None]
             log.info("%d jobs%s", len(jobs), f", {len(jobs) - len(left)} of them done already" if any(done) else "")
@@ -93,7 +92,7 @@ class JobSweeper(Sweeper):
             returned = self._launch(left, finished)
         except (ConfigError, WriteError) as error:
             raise SystemExit(f"error: {error}; nothing was started") from None
-        kept = [self._keep(result) for result in returned if result.status == JobStatus.COMPLETED]
+        kept = [_kept(result, finished) for result in returned if result.status == JobStatus.COMPLETED]
         failed = [(job, result) for job, result in zip(left, returned, strict=True) if _has_failed(result)]
         if failed:
             log.error("%d of %d jobs failed:", len(failed), len(jobs))
@@ -171,13 +170,6 @@ class JobSweeper(Sweeper):
     def _conf_dir(self) -> Path:
         return next(Path(source.path) for source in self.hydra.runtime.config_sources if source.provider == "main")
 
-    def _keep(self, result: JobReturn) -> Any:
-        """The job's record, written here too if the worker's disk is not ours."""
-        record = result.return_value
-        if isinstance(record, Mapping):
-            keep(record, runs_folder(str(self.cfg.runs_dir)))
-        return record
-
 
 def register(plugins: Plugins) -> None:
     """Make `JobSweeper` known to Hydra under the one package whose plugins it takes."""
@@ -209,6 +201,14 @@ def check_model(overrides: Sequence[str], conf: Path) -> None:
 
 def _yaml(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _kept(result: JobReturn, finished: Finished) -> Any:
+    """The job's record, written here too if the worker's disk is not ours."""
+    record = result.return_value
+    if isinstance(record, Mapping):
+        finished.keep(record)
+    return record
 
 
 def _has_failed(result: JobReturn) -> bool:

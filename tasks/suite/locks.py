@@ -89,7 +89,7 @@ class Heartbeat:
     def __init__(self, runs_dir: Path, record: Mapping[str, Any], every: float | int = 1.0) -> None:
         self._path = Path(runs_dir) / str(record["run_id"]) / RUNNING_NAME
         self._record, self._every = dict(record), every
-        self._before = _digest(self._path.with_name(RECORD_NAME))
+        self._before = content_digest(self._path.with_name(RECORD_NAME))
         self._next, self._total = 0.0, 0
         self._path.with_name(END_NAME).unlink(missing_ok=True)
         self.beat(0)
@@ -160,7 +160,7 @@ def bury_run(runs_dir: Path, run_id: str, cause: str, signal: str | None = None)
         state = _read_json(folder / RUNNING_NAME)
         if state is None:
             return False
-        died = _digest(folder / RECORD_NAME) == state.get("before")
+        died = content_digest(folder / RECORD_NAME) == state.get("before")
         if died:
             record, step = dict(state["record"]), int(state["step"])
             noted = _read_json(folder / END_NAME) or {"type": "Killed", "message": cause, "traceback": None}
@@ -179,7 +179,7 @@ def note_end(runs_dir: Path, run_id: str, kind: str, message: str, traceback: st
     write_atomic(Path(runs_dir) / run_id / END_NAME, json.dumps(note).encode(), durable=False)
 
 
-def _digest(path: Path) -> str | None:
+def content_digest(path: Path) -> str | None:
     """Which content a file has, None for no file: unlike its time, it does not depend on how clocks are set."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -42,7 +42,7 @@ class Pool(Launcher):
 def launched_by_a_sweep(launcher: Pool, done: list[list[str]], tmp_path: Any) -> list[JobReturn]:
     sweeper: Any = JobSweeper()
     sweeper.jobs_launcher = launcher
-    finished = Finished(tmp_path, dict, since=0.0)
+    finished = Finished(tmp_path, dict)
     finished.of = lambda jobs: [{"job": job} if job in done else None for job in jobs]
     return sweeper._launch(JOBS, finished)
 

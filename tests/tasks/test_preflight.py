@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-import time
+import os
 from pathlib import Path
 
 import pytest
 
 from tasks import preflight
 from tasks.errors import ConfigError, DatasetError
-from tasks.gathering import Finished, keep
+from tasks.gathering import Finished
 from tasks.job import run_job
 from tasks.launching import check_installed
 from tasks.suite import records
@@ -89,18 +89,18 @@ def test_a_returned_record_is_written_where_it_is_absent(rule, tmp_path, caplog)
     _, record = rule
     runs = tmp_path / "driver"
     path = runs / record["run_id"] / "record.json"
-    keep(record, runs)
+    Finished(runs, dict).keep(record)
     assert records.read(path)["metrics"] == record["metrics"]
     before = path.stat().st_mtime_ns
     failed = record | {"status": "failed", "reason": "it broke", "finished": "2999-01-01T00:00:00+00:00"}
     for other in (record, failed):
-        keep(other, runs)
+        Finished(runs, dict).keep(other)
         assert path.stat().st_mtime_ns == before, "a done record was replaced"
     records.write(failed, runs)
-    keep(record, runs)
+    Finished(runs, dict).keep(record)
     assert records.read(path)["status"] == "done", "a failed record stayed"
     path.write_text("{")
-    keep(record, runs)
+    Finished(runs, dict).keep(record)
     assert records.read(path)["status"] == "done", "a damaged record stayed"
     assert "replaced by what the worker returned" in caplog.text
 
@@ -113,18 +113,57 @@ def test_a_resumed_sweep_knows_what_is_done(rule, monkeypatch, tmp_path):
         composed.append(overrides)
         return copy.deepcopy(cfg) | ({"force": True} if "force=true" in overrides else {})
 
-    def found(*jobs: list[str], since: float = 0.0) -> list[bool]:
-        done = Finished(runs, compose, since).of(jobs)
+    def found(*jobs: list[str]) -> list[bool]:
+        done = Finished(runs, compose).of(jobs)
         assert all(one is None or one["run_id"] == record["run_id"] for one in done)
         return [one is not None for one in done]
 
     assert found(["seed=0"], ["seed=1"], ["seed=2"]) == [True, False, False]
     assert len(composed) == 1, "seeds share a composition"
-    assert found(["force=true"]) == [True], "forced, and written since the sweep began"
-    assert found(["force=true"], since=time.time() + 60) == [False]
+    assert found(["force=true"]) == [False]
     monkeypatch.setattr(
         "tasks.gathering.resolve", lambda *_: (_ for _ in ()).throw(DatasetError("x", "gone", "get it"))
     )
     assert found(["seed=0"], ["seed=1"]) == [True, False], "a driver without the data goes by the config"
     runs = tmp_path / "empty"
     assert found(["seed=0"]) == [False]
+
+
+def put(record: dict, runs: Path, time_stamp: float) -> dict:
+    """`record` in its place, with a file time of choice; returned as it stands there."""
+    path = records.write(record, runs)
+    os.utime(path, (time_stamp, time_stamp))
+    return records.read(path)
+
+
+FUTURE, PAST = 4e9, 1e9
+
+
+def test_a_forced_job_is_done_by_a_new_record_whatever_its_file_time_says(rule):
+    cfg, record = rule
+    runs = Path(cfg["runs_dir"])
+    put(record, runs, FUTURE)
+    finished = Finished(runs, lambda _: copy.deepcopy(cfg) | {"force": True})
+    assert finished.of([[]]) == [None], "a record of before the sweep, with a time behind its end"
+    new = put(run_job(cfg | {"force": True}), runs, PAST)
+    assert finished.of([[]]) == [new]
+
+
+def test_a_sweep_that_begins_without_records_takes_any_for_new(rule, tmp_path):
+    cfg, record = rule
+    finished = Finished(tmp_path / "runs-of-its-own", lambda _: copy.deepcopy(cfg) | {"force": True})
+    assert finished.of([[]]) == [None]
+    new = put(record, finished.runs, PAST)
+    assert finished.of([[]]) == [new]
+
+
+def test_what_a_forced_job_returned_takes_the_place_of_the_old_record_whatever_the_clocks_say(rule, tmp_path):
+    _, record = rule
+    runs = tmp_path / "driver"
+    put(record | {"finished": "2999-01-01T00:00:00+00:00"}, runs, FUTURE)
+    finished = Finished(runs, dict)
+    path = runs / record["run_id"] / "record.json"
+    finished.keep(record)
+    assert records.read(path)["finished"] == record["finished"], "the worker's clock is behind"
+    finished.keep(record | {"finished": "2999-01-01T00:00:00+00:00"})
+    assert records.read(path)["finished"] == record["finished"], "one of this sweep is here already"
