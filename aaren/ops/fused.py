@@ -1,7 +1,7 @@
 """The fused kernels on torch tensors: memory layouts, threads over rows, and over tokens when rows are few.
 
-Forward, threads claim rows, or segments of the tokens, until none is left: one that starts late, or that another
-program keeps from its core, leaves its part to the others.
+Forward, threads claim rows, or segments of the tokens where that is worth its double work, until none is left: one
+that starts late, or that another program keeps from its core, leaves its part to the others.
 
 Backward, a row of N split over tokens takes two passes of `threads` tasks each. The first computes the gradients of
 the rightmost segment and only summaries of the middle ones; the second, knowing what follows each segment, computes
@@ -28,6 +28,7 @@ LINE = 128  # bytes that processors keep together: a cache line and the neighbou
 LARGE = 1 << 24  # bytes of outputs that, beside the values, find no room in a last cache of 32 MiB
 SEGMENT = 1 << 19  # bytes of values that are still in a core's own cache when they are read again
 SHARES = 4  # parts of the rows a thread: one that starts late leaves its own to the others
+TWICE = 2  # the work of segments over that of whole rows: factors are made twice, and values read twice
 SUMMARY_SHARE = 0.5  # time of a summary of n tokens over the time of their outputs (measured: 0.4 to 0.6)
 
 
@@ -117,7 +118,7 @@ def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple,
         shared = (claims, parts, size, inputs, tuple(states), results, length, together)
         run_together([partial(kernels.forward, *shared)] * min(threads, count))
 
-    if threads == 1 or rows >= threads or length < 2 * size:
+    if threads <= TWICE * rows or length < 2 * size:
         parts = row_parts(batch, heads, threads, together)
         run(parts, [array[None] for array in start.arrays], len(parts))
         return start

@@ -20,7 +20,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 LANES = 8
-PIECES = ((8, LANES), (2, LANES), (1, 1))  # (registers, lanes): with 64 columns, with 16, and what is left
+PIECES = ((8, LANES), (2, LANES), (1, LANES), (1, 1))  # (registers, lanes): 64 columns, 16, 8, and what is left
 _LINE = 64  # bytes of a cache line
 HIDDEN, KEPT, STREAMED = 0, 1, 2  # what becomes of outputs: not written, written, written past the caches
 
