@@ -20,6 +20,7 @@ from aaren._typing import Bool, Float
 from aaren.cache import KeyValueCache
 from aaren.dropout import Dropout
 from aaren.fused_step import Attend, AttendCached
+from aaren.linear import Linear, linear
 from aaren.ops import PrefixState, initial_prefix_state, prefix_attention, prefix_step
 from aaren.quick import Remembered, remembered, serves
 from aaren.reading import Read, at_tokens
@@ -53,8 +54,8 @@ class Attention(nn.Module):
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout={dropout} is outside [0, 1)")
         self.d_model, self.n_heads, self.d_head = d_model, n_heads, d_model // n_heads
-        self.w_v = nn.Linear(d_model, d_model, bias=qkv_bias)
-        self.w_o = nn.Linear(d_model, d_model)
+        self.w_v = Linear(d_model, d_model, bias=qkv_bias)
+        self.w_o = Linear(d_model, d_model)
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -100,8 +101,8 @@ class Aaren(Attention):
     def __init__(self, d_model: int, n_heads: int, *, dropout: float = 0.0, qkv_bias: bool = True) -> None:
         super().__init__(d_model, n_heads, dropout=dropout, qkv_bias=qkv_bias)
         self.query = nn.Parameter(torch.randn(d_model))  # the scale of a normalised token
-        self.w_q = nn.Linear(d_model, d_model, bias=qkv_bias)
-        self.w_k = nn.Linear(d_model, d_model, bias=qkv_bias)
+        self.w_q = Linear(d_model, d_model, bias=qkv_bias)
+        self.w_k = Linear(d_model, d_model, bias=qkv_bias)
         self._remembered = Remembered()
 
     def train(self, mode: bool = True) -> Aaren:
@@ -135,7 +136,7 @@ class Aaren(Attention):
         read: Read = None,
     ) -> tuple[Float[Tensor, "B R d"], PrefixState]:
         self._remembered.value = None  # gradients may follow, and an optimiser's step after them
-        values, scores = F.linear(x, *self.project()).split([self.d_model, self.n_heads], -1)
+        values, scores = linear(x, *self.project()).split([self.d_model, self.n_heads], -1)
         heads, state = prefix_attention(scores.transpose(1, 2), self.split_heads(values), state=state, valid=valid)
         return self.merge_heads(heads, read), state
 
@@ -176,8 +177,8 @@ class CausalSelfAttention(Attention):
 
     def __init__(self, d_model: int, n_heads: int, *, dropout: float = 0.0, qkv_bias: bool = True) -> None:
         super().__init__(d_model, n_heads, dropout=dropout, qkv_bias=qkv_bias)
-        self.w_q = nn.Linear(d_model, d_model, bias=qkv_bias)
-        self.w_k = nn.Linear(d_model, d_model, bias=qkv_bias)
+        self.w_q = Linear(d_model, d_model, bias=qkv_bias)
+        self.w_k = Linear(d_model, d_model, bias=qkv_bias)
         self._remembered = Remembered()
 
     def forward(

@@ -16,6 +16,7 @@ from aaren._typing import Bool, Float
 from aaren.attention import Attention
 from aaren.dropout import Dropout
 from aaren.fused_step import Feed
+from aaren.linear import Linear
 from aaren.quick import Remembered, remembered, serves
 from aaren.reading import Read, at_tokens, check_read, knows_read
 from aaren.registry import attention_class
@@ -62,7 +63,7 @@ class Block(nn.Module):
         self.attention, self._attention_reads = attention, knows_read(attention)
         self.norm_attention = nn.LayerNorm(d_model, eps=norm_eps)
         self.norm_mlp = nn.LayerNorm(d_model, eps=norm_eps)
-        self.up, self.down = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+        self.up, self.down = Linear(d_model, d_ff), Linear(d_ff, d_model)
         self.dropout, self.hidden_dropout = Dropout(dropout), Dropout(hidden_dropout)
         self.activation, self.pre_norm, self.mask_output = activation, norm == "pre", mask_output
         self._remembered = Remembered()

@@ -25,5 +25,6 @@ class Dropout(nn.Dropout):
             return super().forward(x)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(_LOWEST, None)
         levels = draws.view(torch.int16)[: x.numel()].view(x.shape)  # uniform on -2^15 .. 2^15 - 1
-        kept = levels.ge(dropped - _LEVELS // 2).to(x.dtype)
+        # Compared into numbers at once: by way of booleans it takes four times as long.
+        kept = torch.ge(levels, dropped - _LEVELS // 2, out=torch.empty_like(levels, dtype=x.dtype))
         return x * kept.mul_(_LEVELS / (_LEVELS - dropped))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from aaren._typing import Bool, Float
 from aaren.attention import Attention
+from aaren.linear import Linear
 from aaren.ops import PrefixState, initial_prefix_state, prefix_attention, prefix_step
 from aaren.reading import Read
 from aaren.registry import register_attention
@@ -65,9 +66,9 @@ class AarenQueries(Attention):
             raise ValueError(f"combine={combine!r}; choose one of {', '.join(COMBINATIONS)}")
         self.n_queries, self.combine = n_queries, combine
         hidden = max(1, d_model // 4)
-        self.w_hidden = nn.Linear(d_model, hidden, bias=qkv_bias)
-        self.w_q = nn.Linear(hidden, n_queries * d_model, bias=qkv_bias)
-        self.w_k = nn.Linear(d_model, d_model, bias=qkv_bias)
+        self.w_hidden = Linear(d_model, hidden, bias=qkv_bias)
+        self.w_q = Linear(hidden, n_queries * d_model, bias=qkv_bias)
+        self.w_k = Linear(d_model, d_model, bias=qkv_bias)
         # Of either sign from the start: a product may count for a token or against it.
         self.weights = nn.Parameter(torch.randn(n_heads, n_queries)) if combine == "learned" else None
 

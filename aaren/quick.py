@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aaren.dropout import Dropout
+from aaren.linear import Linear, onednn
 from aaren.ops.dispatch import warn_once
 from aaren.ops.state import PrefixState
 from aaren.ops.threads import even_parts, run_together
@@ -97,7 +98,7 @@ class Plain:
         self._places: list[tuple[Tensor, int]] = []
         self._hooks: list[dict[int, Any]] = []
         self._dropouts: list[nn.Module] = []
-        for names, kind in ((linears, nn.Linear), (norms, nn.LayerNorm), (dropouts, Dropout)):
+        for names, kind in ((linears, Linear), (norms, nn.LayerNorm), (dropouts, Dropout)):
             for name in names:
                 module = owner._modules.get(name)
                 self._held.append((owner._modules, name, module))
@@ -150,25 +151,10 @@ def remembered(place: Remembered, make: Callable[[Any], Any], owner: nn.Module) 
     return place.value
 
 
-@functools.cache
-def _onednn() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
-    """oneDNN's product, which torch calls in compiled graphs only; None where it is absent or differs."""
-    try:
-        operator: Any = torch.ops.mkldnn._linear_pointwise.default
-        make = torch.Generator().manual_seed(0)
-        x, weight, bias = (torch.randn(shape, generator=make) for shape in ((16, 24), (40, 24), (40,)))
-        y = operator(x, weight, bias, "none", [], "")
-        if not torch.allclose(y, F.linear(x, weight, bias), atol=1e-4):
-            return None
-    except (AttributeError, RuntimeError, NotImplementedError):
-        return None
-    return lambda x, weight, bias: operator(x, weight, bias, "none", [], "")
-
-
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """F.linear without gradients, by the library that is quicker for so many rows."""
     if x.shape[0] * weight.numel() >= MANY and x.is_cpu and x.dtype is torch.float32:
-        product = _onednn()
+        product = onednn()
         if product is not None:
             return product(x, weight, bias)
     return F.linear(x, weight, bias)
