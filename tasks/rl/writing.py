@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +15,7 @@ from tasks.rl.d4rl import read_episodes
 from tasks.rl.environment import LockStep
 from tasks.rl.generate import Episode, roll_out_steps
 from tasks.rl.robots import Robot, normalized_score
-from tasks.suite.atomic import WriteError
+from tasks.suite.atomic import replacing
 
 if TYPE_CHECKING:
     from tasks.rl.surrogate import Recipe
@@ -54,7 +51,7 @@ def write_surrogate(path: Path, made_of: Recipe, version: int, report: Callable[
         episodes += [(before, episode) for episode in made]
         left -= sum(map(len, made))
         before += len(mixture.policies)
-    with _put_in_place(path) as temporary:
+    with replacing(path) as temporary:
         with h5py.File(temporary, "w") as file:
             _write_steps(file, made_of, episodes)
             _write_metadata(file, made_of, version, [episode for _, episode in episodes])
@@ -138,24 +135,3 @@ def _write_metadata(file: h5py.File, made_of: Recipe, version: int, episodes: li
         file["metadata/policy/log_std"] = policy.log_std
         file["metadata/policy/nonlinearity"] = "tanh"
         file["metadata/policy/output_distribution"] = "gaussian, clipped to [-1, 1]"
-
-
-@contextlib.contextmanager
-def _put_in_place(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that replaces it if the block ends well, and is gone if not."""
-    temporary: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise WriteError(path, error) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

@@ -43,6 +43,7 @@ def test_a_sweep_killed_ten_times_ends_like_one_that_was_not(tmp_path):
     assert harness.run(jobs, broken) == 0
     assert harness.finished(broken).items() >= done.items()
     assert harness.outcomes(broken) == harness.outcomes(whole)
+    assert harness.leftovers(broken) == 0, "temporary files of killed writers stayed"
     assert len(done) == 2, "the tables were built from nothing"
 
 
