@@ -1,7 +1,7 @@
 """The readers that are fuzzed, behind the hash check that would refuse every damaged file: small files and judges.
 
 Text readers are held against slow ones (`fuzz_series`, `fuzz_events`); files with checksums of their own must read
-back true or not at all; see `fuzz_binary` for those that have none.
+back true or not at all (`fuzz_signed`); see `fuzz_judges` for those that have none (`fuzz_unsigned`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fuzz_binary
 import fuzz_events as events
 import fuzz_series as slow
+import fuzz_signed
+import fuzz_unsigned
 from fuzz_mutate import Reader, Seed, through
 
 from tasks.classification.arff import read_arff
@@ -83,7 +84,7 @@ def readers(folder: Path, names: Iterable[str]) -> dict[str, Reader]:
     """The readers of these names; the files they are given are written below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     makers = {"ts": _ts, "arff": _arff, "csv": _csv, "events": _events, "archives": _archives, "hashed": _hashed}
-    makers |= fuzz_binary.MAKERS
+    makers |= fuzz_signed.MAKERS | fuzz_unsigned.MAKERS
     return {name: makers[name](folder) for name in names}
 
 
@@ -191,7 +192,7 @@ def _hashed(folder: Path) -> Reader:
         _ts(folder),
         _arff(folder),
         _csv(folder),
-        *(fuzz_binary.MAKERS[name](folder) for name in ("parquet", "hdf5")),
+        *(fuzz_unsigned.MAKERS[name](folder) for name in ("parquet", "hdf5")),
     ]
     for reader in others:
         whole, path = reader.seeds[0].content, folder / f"hashed.{reader.name}"

@@ -43,6 +43,7 @@ def fuzz(monkeypatch):
 
 def test_a_reader_that_lies_raises_or_dies_is_found_out(fuzz, monkeypatch, tmp_path):
     """The harness itself: a wrong answer, a foreign error, and a child that crashes at one case."""
+    import fuzz_batches
     from fuzz_mutate import Reader, Seed
 
     def read(content: bytes) -> int:
@@ -63,8 +64,8 @@ def test_a_reader_that_lies_raises_or_dies_is_found_out(fuzz, monkeypatch, tmp_p
         counted = {"cases": last - first, "outcomes": {"refused": last - first}, "failures": []}
         return ({} if died else {"toy": counted | {"growth_bytes": 0, "cpu_seconds": 0.0}}), died
 
-    monkeypatch.setattr(fuzz, "_spawn", spawn)
-    total = fuzz._batch(["toy"], 0, 50)["toy"]
+    monkeypatch.setattr(fuzz_batches, "_spawn", spawn)
+    total = fuzz_batches.read_batch(["toy"], 0, 50)["toy"]
     assert total["cases"] == 50
     assert total["outcomes"] == {"refused": 48}
     assert [(failure["case"], failure["what"]) for failure in total["failures"]] == [
