@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import logging
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -149,12 +150,13 @@ def _try(
     # Any: pooch calls a downloader with (url, output file, pooch) but its annotation has other names for them
     downloader: Any = ResumingDownloader(part, size, zipped, progress)
     known = f"sha256:{sha256}" if sha256 else None
-    staged = target.with_name(f"{target.name}.new.part")  # pooch takes a file that is there for a cached one
+    # A folder for pooch: it takes a file that is there for a cached one and, killed, leaves a temporary one behind.
+    staging = target.with_name(f".{target.name}.new")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staged.unlink(missing_ok=True)
-        pooch.retrieve(url, known, staged.name, staged.parent, downloader=downloader)
-        os.replace(staged, target)
+        shutil.rmtree(staging, ignore_errors=True)
+        pooch.retrieve(url, known, target.name, staging, downloader=downloader)
+        os.replace(staging / target.name, target)
     except requests.HTTPError as error:
         return f"the server refuses ({_short(error)})"
     except requests.ConnectionError as error:
@@ -166,6 +168,8 @@ def _try(
     except OSError as error:
         fix = "free some space, or point AAREN_DATA to a folder that can be written, and run the same command again"
         raise DatasetError(target, f"cannot be written ({error.strerror or error})", fix) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     return None
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import filelock
@@ -61,6 +64,24 @@ def test_a_later_run_goes_on_where_an_interrupted_one_stopped(server, home, monk
     download([server.url("a")], home / "a.csv", len(CONTENT), SHA)
     assert (home / "a.csv").read_bytes() == CONTENT
     assert server.requests[1][1] is not None
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tasks.fetch import download
+
+download([sys.argv[1]], Path(sys.argv[2]), progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_a_killed_download_leaves_nothing_once_another_was_whole(server, home):
+    server.files["a"] = CONTENT
+    done = subprocess.run([sys.executable, "-c", KILLED, server.url("a"), str(home / "x/a.csv")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(left(home / "x")) > 1, "no temporary file beside the part"
+    download([server.url("a")], home / "x/a.csv", len(CONTENT), SHA)
+    assert [path.name for path in (home / "x").iterdir()] == ["a.csv"]
 
 
 def test_a_server_that_cannot_resume_is_asked_for_the_whole(server, home):
