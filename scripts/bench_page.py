@@ -106,6 +106,7 @@ def _operator(tables: Mapping[str, Table]) -> str | None:
             best = min(others, key=lambda row: float(row["ms"]))
             times = float(best["ms"]) / float(ours[0]["ms"])
             text.append(f"The next best form at that length is `{best['method']}`, {_figures(times)} times slower.")
+    text += _few_rows(tables)
     kept = [row for row in where(rows, direction="forward+backward", tokens=1024) if row["saved_over_values"]]
     if kept:
         listed = sorted(
@@ -123,6 +124,20 @@ def _operator(tables: Mapping[str, Table]) -> str | None:
         "",
     ]
     return "\n".join(text)
+
+
+def _few_rows(tables: Mapping[str, Table]) -> list[str]:
+    """What a second thread brings to one long row, beside what it brings to two that need nothing of each other."""
+    rows = where(tables.get("operator-threads", []), direction="forward", method="cpu", threads=2)
+    whole, halves = (one(rows, batch=1, heads=h, tokens=n) for h, n in ((1, 65536), (2, 32768)))
+    if not (whole and halves):
+        return []
+    times, most = (float(row["speed_up_over_1_thread"]) for row in (whole, halves))
+    return [
+        f"One row of 65,536 tokens: two threads are {times:.2f} times as fast as one. Two rows of half the tokens, "
+        f"which need nothing of each other: {most:.2f} times; more than that two cores of this machine cannot bring "
+        "where one already works at the speed of a copy. Three threads and more share the tokens of a row."
+    ]
 
 
 def _training(tables: Mapping[str, Table]) -> str | None:
