@@ -16,6 +16,7 @@ needs_onednn = pytest.mark.skipif(onednn() is None, reason="this torch has no on
 @pytest.fixture(autouse=True)
 def _every_size(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "LARGE", 1)
+    monkeypatch.setattr(module, "ROWS", 1)
 
 
 @pytest.fixture
@@ -99,13 +100,16 @@ def test_torch_keeps_what_is_not_plain(calls: list):
 
 
 @needs_onednn
-def test_small_products_are_left_to_torch(calls: list, monkeypatch: pytest.MonkeyPatch):
+def test_small_products_and_batches_of_any_length_are_left_to_torch(calls: list, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "LARGE", 6 * 8 * 4)
+    monkeypatch.setattr(module, "ROWS", 3)
     layer = Linear(8, 4)
-    layer(torch.randn(5, 8))
+    for rows in (3, 5, 7, 8):
+        layer(torch.randn(rows, 8))
     assert calls == []
-    layer(torch.randn(6, 8))
-    assert calls == [(6, 8)]
+    for shape in ((6, 8), (3, 3, 8)):
+        layer(torch.randn(shape))
+    assert calls == [(6, 8), (9, 8)]
 
 
 def test_a_torch_without_onednn_is_served(monkeypatch: pytest.MonkeyPatch):
