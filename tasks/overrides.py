@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tasks.conffiles import is_global, read_yaml
 from tasks.errors import ConfigError, UnknownDataset, near_misses
 from tasks.suite.manifest import without_version
 from tasks.suite.sanitise import has_login
@@ -96,10 +95,8 @@ def _known_keys(conf: Path) -> Iterator[str]:
 
 
 def _keys_of(path: Path, prefix: str) -> Iterable[str]:
-    text = path.read_text(encoding="utf-8")
-    content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-    prefix = "" if "@package _global_" in text.split("\n", 1)[0] else prefix
-    return _flatten({key: value for key, value in content.items() if key not in ("defaults", "hydra")}, prefix)
+    own = {key: value for key, value in read_yaml(path).items() if key not in ("defaults", "hydra")}
+    return _flatten(own, "" if is_global(path) else prefix)
 
 
 def _flatten(content: Mapping[str, Any], prefix: str) -> Iterator[str]:

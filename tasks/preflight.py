@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.acquire import get
 from tasks.data import DatasetError, DatasetUnavailable, data_root, resolve
 from tasks.errors import ConfigError
 from tasks.suite.atomic import write_atomic
@@ -52,6 +51,8 @@ def inspect(asked: Mapping[str, Any], runs: Path, device: str) -> dict[str, Any]
     for name in asked["datasets"]:
         error = _lacks(name)
         if error is not None and asked["fetch"]:
+            from tasks.acquire import get  # requests and pooch, of which a sweep that fetches nothing has no use
+
             try:
                 get(name)
                 fetched.append(name)

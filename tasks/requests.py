@@ -1,6 +1,6 @@
 """Which jobs `make reproduce` wants: every dataset with a config, every model its family has, every seed.
 
-Composes each dataset once and puts the models and seeds in by hand, so that 380 jobs plan in seconds; a test
+Composes each dataset once and puts the models and seeds in by hand, so that 380 jobs plan in a second or two; a test
 holds the run ids against those of the jobs that were really run.  Needs no torch.
 """
 
@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from hydra import initialize_config_dir
 
-from tasks.data import DatasetError, DatasetUnavailable, resolve, verified
-from tasks.errors import ConfigError
+from tasks.composing import Composer, composed
+from tasks.conffiles import read_yaml
+from tasks.errors import ConfigError, DatasetError, DatasetUnavailable
 from tasks.jobconfig import TRAINED, prepare
+from tasks.locate import resolve  # not from tasks.data, which brings NumPy
 from tasks.overrides import check_overrides, options
 from tasks.suite.plan import Request
+from tasks.verify import verified
 
 MODELS = ("aaren", "transformer")
 # Sets with a known truth are there to show what training can do: the ablation without a query runs on them too.
@@ -52,8 +52,10 @@ def requests(wanted: Wanted, conf: Path) -> tuple[list[Request], list[DatasetErr
     found: list[Request] = []
     broken: list[DatasetError] = []
     with initialize_config_dir(version_base="1.3", config_dir=str(conf.absolute())):
+        common = _common(wanted, "task.")
+        composer = Composer(conf, common[:2], common[2:])
         for dataset in wanted.datasets or options(conf, "dataset"):
-            cfg = _compose([f"dataset={dataset}", *_common(wanted, "task.")])
+            cfg = composer.of(dataset)
             family = cfg["task"]["family"]
             if (wanted.families and family not in wanted.families) or wanted.protocol not in cfg["task"]["protocols"]:
                 continue
@@ -94,9 +96,9 @@ def _jobs_of(
     horizons = wanted.horizons if wanted.horizons and cfg["task"].get("default_horizon") else (None,)
     for model in models_of(dataset, cfg["task"], wanted):
         if any(override.startswith("model.") for override in wanted.overrides):
-            content = _compose([f"dataset={dataset}", f"model={model}", *_common(wanted)])["model"]
+            content = composed([f"dataset={dataset}", f"model={model}", *_common(wanted)])["model"]
         else:
-            content = yaml.safe_load((conf / "model" / f"{model}.yaml").read_text(encoding="utf-8"))
+            content = read_yaml(conf / "model" / f"{model}.yaml")
         # A rule without training gives the same numbers for every seed.
         seeds = range(wanted.seeds if content["attention"] is not None else 1)
         for horizon, seed, fold in itertools.product(horizons, seeds, range(folds) if folds else (None,)):
@@ -112,12 +114,6 @@ def _common(wanted: Wanted, prefix: str = "") -> list[str]:
     """The overrides of every job; with a prefix, only those below it beside the profile and the protocol."""
     asked = [override for override in wanted.overrides if override.startswith(prefix)]
     return [f"profile={wanted.profile}", f"protocol={wanted.protocol}", *asked]
-
-
-def _compose(overrides: Sequence[str]) -> dict[str, Any]:
-    plain = OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def _checked(wanted: Wanted, conf: Path) -> Wanted:

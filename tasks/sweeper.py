@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -23,6 +22,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from tasks.conffiles import read_yaml
 from tasks.errors import ConfigError
 from tasks.gathering import Finished
 from tasks.launching import WorkersDied, cause, check_installed, is_here, kind, launch, launch_everywhere, lost
@@ -187,20 +187,16 @@ def check_model(overrides: Sequence[str], conf: Path) -> None:
     dataset, model = chosen.get("dataset", "ETTh1"), chosen.get("model", "aaren")
     if not (conf / "dataset" / f"{dataset}.yaml").exists() or not (conf / "model" / f"{model}.yaml").exists():
         return  # Hydra names it with the list of choices
-    if _yaml(conf / "model" / f"{model}.yaml").get("attention") is not None:
+    if read_yaml(conf / "model" / f"{model}.yaml").get("attention") is not None:
         return
-    own = _yaml(conf / "dataset" / f"{dataset}.yaml")
+    own = read_yaml(conf / "dataset" / f"{dataset}.yaml")
     family = next(value for part in own["defaults"] if isinstance(part, dict) for value in part.values())
     # A set of a known process has rules that its family at large has not.
-    has = own.get("task", {}).get("trivial_models") or _yaml(conf / "task" / f"{family}.yaml")["trivial_models"]
+    has = own.get("task", {}).get("trivial_models") or read_yaml(conf / "task" / f"{family}.yaml")["trivial_models"]
     if model not in has:
         raise ConfigError(
             "model", model, f"dataset={dataset} is {family}; its models without training are {', '.join(has)}"
         )
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _kept(result: JobReturn, finished: Finished) -> Any:

@@ -9,6 +9,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from tasks.composing import Composer
 from tasks.jobconfig import TRAINED, prepare
 from tasks.overrides import options
 from tasks.suite.identity import run_id
@@ -28,11 +29,19 @@ def composed(*overrides: str) -> dict:
     return cfg
 
 
+@pytest.fixture(scope="module")
+def composers() -> dict[str, Composer]:
+    return {profile: Composer(CONF, [f"profile={profile}", "protocol=honest"]) for profile in PROFILES}
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_every_dataset_composes_under_every_profile(dataset):
+def test_every_dataset_composes_under_every_profile(dataset, composers):
     ids = set()
     for profile in PROFILES:
-        cfg = prepare(composed(f"dataset={dataset}", f"profile={profile}"))
+        whole = composed(f"dataset={dataset}", f"profile={profile}")
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            assert composers[profile].of(dataset) == whole, "a plan would have other jobs than a sweep"
+        cfg = prepare(whole)
         assert cfg["dataset"]["name"] == dataset
         assert cfg["profile"] == profile
         assert cfg["task"]["family"] == load_manifest().datasets[dataset].family

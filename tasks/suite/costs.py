@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pandas as pd
 
 EFFICIENCY_FOLDER = Path(__file__).resolve().parents[2] / "results" / "efficiency"
 _SIZES = ("batch", "tokens", "d_model", "d_ff", "layers")
@@ -47,15 +46,17 @@ def measured_steps(gpu: bool, folder: Path = EFFICIENCY_FOLDER) -> list[Step]:
     for path in sorted(folder.glob("*train*.csv")):
         if path.name.startswith(_GPU) != gpu:
             continue
-        frame = pd.read_csv(path)
-        if not set(_SIZES) <= set(frame.columns):
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))  # pandas would take longer to import than a plan to make
+        if not rows or not set(_SIZES) <= set(rows[0]):
             continue
-        for row in frame.to_dict("records"):
-            times = {str(key)[:-3]: row[key] for key in row if str(key).endswith("_ms")}
+        for row in rows:
+            times = {key[:-3]: row[key] for key in row if key.endswith("_ms")}
             if "model" in row and "ms" in row:
                 times = {row["model"]: row["ms"]}
             work = Work(1, *(int(row[name]) for name in _SIZES))
-            steps.setdefault(work, {}).update({model: float(ms) for model, ms in times.items() if ms > 0})
+            measured = {model: float(ms) for model, ms in times.items() if ms}  # a cell may be empty
+            steps.setdefault(work, {}).update({model: ms for model, ms in measured.items() if ms > 0})
     return [Step(work, ms) for work, ms in steps.items() if ms]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from tasks.conffiles import Loader
 from tasks.suite.manifest import (
     CHECKS,
     FAMILIES,
@@ -24,7 +25,7 @@ from tasks.suite.manifest import (
 )
 
 
-class UniqueKeyLoader(yaml.SafeLoader):
+class UniqueKeyLoader(Loader):
     """The safe loader, and a key given twice is an error instead of a silent override."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import preflight
+from tasks import acquire, preflight
 from tasks.errors import ConfigError, DatasetError
 from tasks.gathering import Finished
 from tasks.job import run_job
@@ -42,14 +42,14 @@ def test_what_the_driver_lacks_too_is_no_problem_of_the_node(asked, tmp_path):
 
 def test_a_node_fetches_what_it_may(asked, tmp_path, monkeypatch):
     wanted = []
-    monkeypatch.setattr(preflight, "get", wanted.append)
+    monkeypatch.setattr(acquire, "get", wanted.append)
     found = preflight.inspect(asked | {"fetch": True}, tmp_path, "cpu")
     assert (wanted, found["fetched"], found["problems"]) == (["ETTh1"], ["ETTh1"], [])
 
     def no_network(name):
         raise DatasetError(name, "no mirror answers", "try again")
 
-    monkeypatch.setattr(preflight, "get", no_network)
+    monkeypatch.setattr(acquire, "get", no_network)
     (problem,) = preflight.inspect(asked | {"fetch": True}, tmp_path, "cpu")["problems"]
     assert "no mirror answers" in problem
 
