@@ -99,6 +99,10 @@ def _jobs_of(
             content = composed([f"dataset={dataset}", f"model={model}", *_common(wanted)])["model"]
         else:
             content = read_yaml(conf / "model" / f"{model}.yaml")
+        for key in [key for key, value in content.items() if value == "???"]:
+            raise ConfigError(
+                f"model.{key}", "???", f"model={model} leaves it to you: add the override model.{key}=... to every job"
+            )
         # A rule without training gives the same numbers for every seed.
         seeds = range(wanted.seeds if content["attention"] is not None else 1)
         for horizon, seed, fold in itertools.product(horizons, seeds, range(folds) if folds else (None,)):

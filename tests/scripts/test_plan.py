@@ -44,3 +44,10 @@ def test_bad_requests_are_refused(tmp_path):
     assert done.returncode == 2
     assert "no such family" in done.stderr
     assert _plan("--device", "abacus", data=tmp_path).returncode == 2
+
+
+def test_a_model_that_leaves_something_to_the_user_is_an_error_not_a_traceback(tmp_path):
+    done = _plan("--model", "custom", data=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: model.attention='???': model=custom leaves it to you")
+    assert "Traceback" not in done.stderr
