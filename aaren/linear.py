@@ -47,6 +47,8 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """F.linear and its gradients: x [..., K], weight [N, K], bias [N] or None -> [..., N]."""
+    if torch.compiler.is_compiling():  # a question about sizes would bind the graph to them
+        return F.linear(x, weight, bias)
     large = x.numel() * weight.shape[0] >= LARGE and x.numel() % (ROWS * weight.shape[1]) == 0
     if not large or not _plain(x, weight, bias) or onednn() is None:
         return F.linear(x, weight, bias)
@@ -57,7 +59,6 @@ def _plain(*tensors: Tensor | None) -> bool:
     """float32 on a CPU, and nobody who wants to see torch's own operators."""
     return (
         all(t is None or (type(t) in (Tensor, nn.Parameter) and t.is_cpu and t.dtype is torch.float32) for t in tensors)
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and torch._C._get_tracing_state() is None
         and torch._C._len_torch_dispatch_stack() == 0
