@@ -135,8 +135,8 @@ def _few_rows(tables: Mapping[str, Table]) -> list[str]:
     times, most = (float(row["speed_up_over_1_thread"]) for row in (whole, halves))
     return [
         f"One row of 65,536 tokens: two threads are {times:.2f} times as fast as one. Two rows of half the tokens, "
-        f"which need nothing of each other: {most:.2f} times; more than that two cores of this machine cannot bring "
-        "where one already works at the speed of a copy. Three threads and more share the tokens of a row."
+        f"which need nothing of each other: {most:.2f} times. Where one core already works at the speed of a copy, "
+        "a second brings little. Three threads and more share the tokens of a row."
     ]
 
 
