@@ -23,7 +23,7 @@ from aaren.ops import backward_kernels, kernels
 from aaren.ops.threads import even_parts, run_together
 from aaren.ops.vectors import KEPT, STREAMED
 
-SMALL = 1 << 16  # elements of the values below which a second thread costs more than it saves
+SMALL = 1 << 19  # elements of the values a thread, below which another costs more than it saves
 LINE = 128  # bytes that processors keep together: a cache line and the neighbour that comes with it
 LARGE = 1 << 24  # bytes of outputs that, beside the values, find no room in a last cache of 32 MiB
 SEGMENT = 1 << 19  # bytes of values that are still in a core's own cache when they are read again

@@ -168,7 +168,8 @@ def test_memory_saved_for_backward_is_at_most_2_2_times_the_values():
     assert not held
 
 
-def test_several_python_threads_may_call_at_once():
+def test_several_python_threads_may_call_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("aaren.ops.fused.SMALL", 1 << 16)
     torch.set_num_threads(2)
     scores, values = inputs(2, 4, 600, 64)
     expected, _ = prefix_attention(scores, values, backend="cpu")
@@ -192,7 +193,8 @@ def forked_mean(threads: int) -> float:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_gets_threads_of_its_own():
+def test_a_forked_child_gets_threads_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("aaren.ops.fused.SMALL", 1 << 16)
     expected = forked_mean(2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python's warning that fork and threads mix badly
