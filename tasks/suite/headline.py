@@ -16,12 +16,13 @@ from tasks.suite.baselines import LARGE_GAP
 from tasks.suite.captions import INDICATIVE, commit_of, hardware_of
 from tasks.suite.frontpage import front_tables
 from tasks.suite.layout import DATASETS
-from tasks.suite.overviews import OWN_SETS
+from tasks.suite.overviews import ABLATED, ABLATION, OWN_SETS, SUMMARY
 from tasks.suite.rebuild import Rebuilt
 from tasks.suite.report_gaps import gaps
 from tasks.suite.report_verdicts import TITLES
 from tasks.suite.rows import PAIR
 from tasks.suite.summary import Summary, few
+from tasks.suite.table import Table
 from tasks.suite.tables import MAIN_PROTOCOL
 
 BEGIN = "<!-- measured: `make report` writes these lines from results/measured; what is changed here is lost -->"
@@ -37,20 +38,14 @@ class HeadlineError(ValueError):
 def block(rebuilt: Rebuilt) -> str:
     """The lines between the comments, in markdown."""
     sets = {name: rebuilt.tables[name, MAIN_PROTOCOL] for name in _ORDER if (name, MAIN_PROTOCOL) in rebuilt.tables}
-    entries: list[Entry] = [
-        (family, profile, kind, summary)
-        for family in DATASETS
-        for profile, tables in sets.items()
-        for table in tables
-        for known, kind, summary in table.summaries
-        if known == family and summary is not None
-    ]
+    entries, ablated = _entries(sets, SUMMARY), _entries(sets, ABLATION)
     fullest = sorted(sets, key=lambda profile: -sum(len(s.datasets) for _, name, _, s in entries if name == profile))
     numbers = {profile: front_tables(sets[profile]) for profile in fullest}
     parts = [
         _answer(entries),
         _table(entries),
         _how(entries),
+        _ablation(ablated),
         _held(rebuilt),
         _facts(rebuilt.records, list(sets)),
         *(f"**Profile `{profile}`**\n\n{text}" for profile, text in numbers.items() if text),
@@ -82,6 +77,17 @@ def write_headline(rebuilt: Rebuilt, path: Path) -> None:
     except HeadlineError as error:
         raise HeadlineError(f"{path}: {error}") from error
     write_atomic(path, text.encode())
+
+
+def _entries(sets: Mapping[str, Sequence[Table]], key: str) -> list[Entry]:
+    return [
+        (family, profile, kind, summary)
+        for family in DATASETS
+        for profile, tables in sets.items()
+        for table in tables
+        for known, kind, summary in table.summaries
+        if table.key == key and known == family and summary is not None
+    ]
 
 
 def _answer(entries: Sequence[Entry]) -> str:
@@ -120,6 +126,24 @@ def _table(entries: Sequence[Entry]) -> str:
             }
         )
     return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) if lines else ""
+
+
+def _ablation(entries: Sequence[Entry]) -> str:
+    """What the ablation says of each family; "" where it did not run."""
+    said = []
+    for family, profile, kind, summary in entries:
+        sets = f"{len(summary.datasets)} set{'' if len(summary.datasets) == 1 else 's'}"
+        sets += "" if kind == OWN_SETS else " that are parts, stand-ins or surrogates"
+        said.append(
+            f"{TITLES[family]}, {summary.metric.title}, `{profile}`, {sets}: **{summary.verdict}**"
+            f" ({summary.iqm_text}, seeds: {summary.seeds_text})"
+        )
+    if not said:
+        return ""
+    return (
+        f"**Does the learned query matter?** Aaren against `{ABLATED[1]}`, the same stack with every score equal"
+        f" ({' - '.join(ABLATED)}, IQM, by the same rules): {'; '.join(said)}."
+    )
 
 
 def _how(entries: Sequence[Entry]) -> str:

@@ -1,4 +1,4 @@
-"""The tables about the tables: the verdict of each family, and our Transformer beside the published one."""
+"""The tables about the tables: the verdict of each family, the ablation, our Transformer beside the published one."""
 
 from __future__ import annotations
 
@@ -8,27 +8,41 @@ from typing import Any
 import pandas as pd
 
 from tasks.suite.baselines import LARGE_GAP, Gap
-from tasks.suite.summary import SUMMARY_COLUMNS, SUMMARY_NOTE
+from tasks.suite.rows import PAIR
+from tasks.suite.summary import SUMMARY_NOTE, Models, summary_columns
 from tasks.suite.table import FamilySummary, Table, plain
 
 OWN_SETS, OTHER_SETS = "the paper's", "other variants of them"
-SUMMARY_TITLE = "Aaren against the Transformer, by family"
+SUMMARY, SUMMARY_TITLE = "summary", "Aaren against the Transformer, by family"
+ABLATION, ABLATION_TITLE = "ablation", "Does the learned query matter? Aaren against uniform scores, by family"
+ABLATED: Models = ("aaren", "mean")
 BASELINES, BASELINES_TITLE = "baselines", "Our Transformer beside the published one"
 
 
-def summary_table(text: str, families: Sequence[FamilySummary]) -> Table:
+def ablation_table(text: str, families: Sequence[FamilySummary]) -> Table:
+    """The same for Aaren against `mean`: the same stack with every score equal."""
+    return summary_table(text, families, ABLATION, ABLATION_TITLE, ABLATED)
+
+
+def summary_table(
+    text: str,
+    families: Sequence[FamilySummary],
+    key: str = SUMMARY,
+    title: str = SUMMARY_TITLE,
+    models: Models = PAIR,
+) -> Table:
     """One line a family, under the caption `text`; a family that has not run says so."""
     lines: list[dict[str, str]] = []
     tidy: list[dict[str, Any]] = []
     for family, sets, summary in families:
-        line = {"family": family, "sets": sets} | dict.fromkeys(SUMMARY_COLUMNS, "")
+        line = {"family": family, "sets": sets} | dict.fromkeys(summary_columns(models), "")
         line["verdict"] = "not run" if summary is None else summary.verdict
         tidy.append(line | (summary.numbers() if summary else {}))
         lines.append(line | (summary.cells() if summary else {}))
     shown, bold = plain(lines)
     rules = dict.fromkeys(summary.rule() for _, _, summary in families if summary is not None)
     notes = (*rules, SUMMARY_NOTE)
-    return Table("summary", SUMMARY_TITLE, text, notes, shown, bold, pd.DataFrame(tidy), summaries=tuple(families))
+    return Table(key, title, text, notes, shown, bold, pd.DataFrame(tidy), summaries=tuple(families))
 
 
 def baseline_table(text: str, gaps: Sequence[Gap]) -> Table:

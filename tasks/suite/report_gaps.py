@@ -13,6 +13,7 @@ from tasks.suite.captions import INDICATIVE
 from tasks.suite.coverage import Coverage
 from tasks.suite.layout import FAMILY_OF, MAIN_HORIZON
 from tasks.suite.margins import MAIN_METRIC
+from tasks.suite.overviews import SUMMARY
 from tasks.suite.rows import PAIR, Row
 from tasks.suite.table import Table
 from tasks.suite.tables import MAIN_KEYS
@@ -96,7 +97,7 @@ def shortfalls(sets: Sets, covered: Sequence[Covered], problems: Sequence[str], 
         where = f"{profile}, {protocol}"
         if profile in INDICATIVE:
             said.append(f"{where}: {INDICATIVE[profile]}")
-        summaries = [entry for table in tables for entry in table.summaries]
+        summaries = [entry for table in tables if table.key == SUMMARY for entry in table.summaries]
         few = sorted({family for family, _, summary in summaries if summary and summary.seeds[0] < 2})
         if few:
             said.append(f"{where}: a single seed in {', '.join(few)}: no verdict can be given there.")

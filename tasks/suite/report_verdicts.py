@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tasks.suite.layout import FAMILY_OF
 from tasks.suite.margins import MAIN_METRIC, MARGINS
-from tasks.suite.overviews import OTHER_SETS, OWN_SETS
+from tasks.suite.overviews import OTHER_SETS, OWN_SETS, SUMMARY
 from tasks.suite.report_plots import Mark, lane
 from tasks.suite.rows import PAIR, Row
 from tasks.suite.statistics import UNDECIDED, difference, pair
@@ -37,7 +37,7 @@ class Card(NamedTuple):
 
 def cards(tables: Sequence[Table]) -> list[Card]:
     """A card a family; the sets that are no official ones have cards of their own."""
-    summaries = next((table.summaries for table in tables if table.summaries), ())
+    summaries = next((table.summaries for table in tables if table.key == SUMMARY), ())
     return [_card(summary, _rows(tables, summary[0], summary[1], summary[2])) for summary in summaries]
 
 

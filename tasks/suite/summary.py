@@ -26,10 +26,7 @@ from tasks.suite.statistics import (
     stratified_bootstrap,
 )
 
-SUMMARY_COLUMNS = (
-    "metric", "datasets", "seeds", *VERDICTS, f"{PAIR[0]} - {PAIR[1]}, IQM", "signed-rank p", "P(better)",
-    "P(equivalent)", "P(worse)", "verdict",
-)  # fmt: skip
+Models = tuple[str, str]
 SUMMARY_NOTE = (
     "IQM: interquartile mean over datasets and seeds, its 95 % interval by a bootstrap that resamples seeds within each"
     " dataset. P: Bayesian signed-rank test over datasets; a verdict needs 95 %, two seeds and five datasets. Sets"
@@ -37,15 +34,24 @@ SUMMARY_NOTE = (
 )
 
 
+def summary_columns(models: Models = PAIR) -> tuple[str, ...]:
+    """The columns of a table with one line a family, for the first model against the second."""
+    return (
+        "metric", "datasets", "seeds", *VERDICTS, f"{models[0]} - {models[1]}, IQM", "signed-rank p", "P(better)",
+        "P(equivalent)", "P(worse)", "verdict",
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Summary:
-    """Aaren minus Transformer over datasets, in the margin's unit (per cent of the Transformer's where relative).
+    """One model minus another over datasets, in the margin's unit (per cent of the other's where relative).
 
     Attributes:
         seeds: fewest and most seeds that a dataset has.
         verdicts: how many rows came to each verdict.
         interval: of the IQM, stratified bootstrap; None with a single seed somewhere.
         p_value: of the signed-rank test.
+        models: which minus which.
     """
 
     metric: Metric
@@ -58,6 +64,7 @@ class Summary:
     interval: tuple[float, float] | None
     p_value: float
     posterior: Posterior
+    models: Models = PAIR
 
     @property
     def verdict(self) -> str:
@@ -93,18 +100,19 @@ class Summary:
         return "all zero" if np.isnan(self.p_value) else f"{self.p_value:.3f}"
 
     def cells(self) -> dict[str, str]:
-        """The display strings of SUMMARY_COLUMNS."""
+        """The display strings of `summary_columns`."""
         place = "" if self.horizon is None else f", {_horizon(self.horizon)}"
         rows = [str(self.verdicts.get(name, 0)) for name in VERDICTS]
         chances = [f"{p:.2f}" for p in (self.posterior.better, self.posterior.equivalent, self.posterior.worse)]
         texts = [self.metric.title + place, str(len(self.datasets)), self.seeds_text, *rows, self.iqm_text, self.p_text]
-        return dict(zip(SUMMARY_COLUMNS, [*texts, *chances, self.verdict], strict=True))
+        return dict(zip(summary_columns(self.models), [*texts, *chances, self.verdict], strict=True))
 
     def numbers(self) -> dict[str, str | float]:
         """The same for other programs: unrounded, the interval in columns of its own."""
         low, high = self.interval or (float("nan"), float("nan"))
         values: list[str | float] = [self.iqm, self.p_value, *self.posterior, self.verdict]
-        return {**self.cells(), **dict(zip(SUMMARY_COLUMNS[-6:], values, strict=True)), "low": low, "high": high}
+        columns = summary_columns(self.models)[-len(values) :]
+        return {**self.cells(), **dict(zip(columns, values, strict=True)), "low": low, "high": high}
 
     def rule(self) -> str:
         """The margin behind the line, for a note."""
@@ -117,7 +125,7 @@ class Summary:
         p = self.posterior
         return (
             f"Over {_count(len(self.datasets), 'dataset')} ({self.metric.title}{place}; seeds a dataset:"
-            f" {self.seeds_text}): {self.verdict}. Rows: {rows}. {PAIR[0]} - {PAIR[1]}, interquartile mean"
+            f" {self.seeds_text}): {self.verdict}. Rows: {rows}. {' - '.join(self.models)}, interquartile mean"
             f"{'' if self.interval is None else ' and its 95 % stratified bootstrap interval'}: {self.iqm_text};"
             f" signed-rank p = {self.p_text}; Bayesian signed-rank with ROPE ± {self.margin.size:g} {self.margin.unit}:"
             f" P(better) {p.better:.2f}, P(equivalent) {p.equivalent:.2f}, P(worse) {p.worse:.2f}."
@@ -125,9 +133,9 @@ class Summary:
         )
 
 
-def verdict(row: Row) -> str:
-    """The row's verdict on Aaren against the Transformer; "" where one of them has no run or no margin is stated."""
-    cells = [row.cells.get(name) for name in PAIR]
+def verdict(row: Row, models: Models = PAIR) -> str:
+    """The row's verdict on one model against another; "" where one of them has no run or no margin is stated."""
+    cells = [row.cells.get(name) for name in models]
     margin = MARGINS.get((row.family, row.metric.name)) if row.metric else None
     if margin is None or any(cell is None or not cell.values for cell in cells):
         return ""
@@ -171,7 +179,9 @@ def few(seeds: int) -> str:
     )
 
 
-def summarise(family: str, rows: Sequence[Row], horizon: int | str | None = None) -> Summary | None:
+def summarise(
+    family: str, rows: Sequence[Row], horizon: int | str | None = None, models: Models = PAIR
+) -> Summary | None:
     """The family's main metric over the rows' datasets, each at `horizon`; None if no row has both models.
 
     Sets outside the paper's 38 do not count.
@@ -181,7 +191,7 @@ def summarise(family: str, rows: Sequence[Row], horizon: int | str | None = None
     own = [row for row in own if (row.origin or row.dataset) in FAMILY_OF]
     pairs: dict[str, Paired] = {}
     for row in own:
-        paired = pair(*(row.cells.get(model) for model in PAIR))
+        paired = pair(*(row.cells.get(model) for model in models))
         if paired is not None:
             pairs[row.dataset] = paired
     if not pairs or name is None:
@@ -198,12 +208,17 @@ def summarise(family: str, rows: Sequence[Row], horizon: int | str | None = None
         tuple(groups),
         (min(sizes), max(sizes)),
         dict(
-            Counter(verdict(row).partition(" (")[0] for row in own if row.horizon == horizon and row.dataset in pairs)
+            Counter(
+                verdict(row, models).partition(" (")[0]
+                for row in own
+                if row.horizon == horizon and row.dataset in pairs
+            )
         ),
         float(iqm(np.concatenate([np.asarray(group) for group in groups.values()]))),
         stratified_bootstrap(list(groups.values())) if min(sizes) > 1 else None,
         signed_rank(means),
         bayesian_signed_rank(tuple(sign * mean for mean in means), margin.size),
+        models,
     )
 
 

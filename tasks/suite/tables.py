@@ -18,7 +18,17 @@ from tasks.suite.baselines import baselines_of
 from tasks.suite.captions import caption, footnotes
 from tasks.suite.coverage import Coverage
 from tasks.suite.layout import FAMILY_OF, LAYOUTS, MAIN_HORIZON
-from tasks.suite.overviews import BASELINES_TITLE, OTHER_SETS, OWN_SETS, SUMMARY_TITLE, baseline_table, summary_table
+from tasks.suite.overviews import (
+    ABLATED,
+    ABLATION_TITLE,
+    BASELINES_TITLE,
+    OTHER_SETS,
+    OWN_SETS,
+    SUMMARY_TITLE,
+    ablation_table,
+    baseline_table,
+    summary_table,
+)
 from tasks.suite.published import published
 from tasks.suite.rows import PAIR, Row, extra_rows, in_main_table, main_rows
 from tasks.suite.statistics import difference, pair
@@ -77,6 +87,7 @@ def build(
     command = command or _command(profile, protocol, records)
     tables: list[Table] = []
     families: list[FamilySummary] = []
+    ablated: list[FamilySummary] = []
     for layout in LAYOUTS:
         own = [record for record in records if record["family"] == layout.family]
         if protocol != MAIN_PROTOCOL and not own:
@@ -88,6 +99,8 @@ def build(
         summary = summarise(layout.family, rows, layout.judged_at)
         if summary is not None or not layout.average:
             families.append((layout.family, OWN_SETS, summary))
+        if (without := summarise(layout.family, rows, layout.judged_at, ABLATED)) is not None:
+            ablated.append((layout.family, OWN_SETS, without))
         tables.append(_table(layout.key, layout.title, text, layout.family, rows, references, problems, summary))
     for family in sorted({record["family"] for record in records}):
         rows = extra_rows(family, records, prefer)
@@ -98,6 +111,8 @@ def build(
             horizon = MAIN_HORIZON if any(row.horizon == MAIN_HORIZON for row in rows) else None
             summary = summarise(family, rows, horizon)
             families += [(family, OTHER_SETS, summary)] if summary else []
+            without = summarise(family, rows, horizon, ABLATED)
+            ablated += [(family, OTHER_SETS, without)] if without else []
             tables.append(_table(f"extras_{family}", title, text, family, rows, references, problems, summary))
     used = [record for record in done if FAMILY_OF.get(record["dataset"]) == record["family"]]
     text = caption(SUMMARY_TITLE, profile, protocol, used, command)
@@ -105,6 +120,8 @@ def build(
     if held:
         beside = [record for record in used if record["family"] in {gap.row.family for gap in held}]
         tables.append(baseline_table(caption(BASELINES_TITLE, profile, protocol, beside, command), held))
+    if ablated:
+        tables.append(ablation_table(caption(ABLATION_TITLE, profile, protocol, used, command), ablated))
     return [*tables, summary_table(text, families)]
 
 

@@ -63,6 +63,31 @@ def test_one_seed_gives_none_and_every_profile_has_its_own(make_record):
     assert "results/measured/tables/paper-honest/baselines.md" in text
 
 
+def test_the_ablation_is_answered_by_the_same_rules_and_leaves_the_verdict_alone(make_record):
+    records = _accuracies(make_record, 3)
+    without = [record for record in _accuracies(make_record, 3, better=0.05) if record["model"] == "aaren"]
+    assert "learned query" not in block(_rebuilt(records))
+    for shift, word in ((0.0, "equivalent"), (-0.05, "worse"), (0.05, "better")):
+        ablated = [
+            make_record(
+                family="classification",
+                dataset=record["dataset"],
+                model="mean",
+                seed=record["seed"],
+                profile="quick",
+                values={"accuracy": record["metrics"]["test"]["accuracy"]["value"] - 0.05 - shift},
+            )
+            for record in without
+        ]
+        rebuilt = _rebuilt([*records, *ablated])
+        text = block(rebuilt)
+        assert f"Time series classification, accuracy, %, `quick`, 6 sets: **{word}** ({100 * shift:+.1f} [" in text
+        assert "Time series classification: **equivalent** under `quick`." in text
+        (table,) = [table for table in rebuilt.tables["quick", "honest"] if table.key == "ablation"]
+        assert ("", "aaren - mean, IQM") in table.shown.columns
+        assert table.shown["", "verdict"].tolist() == [word]
+
+
 def test_nothing_measured_is_said(make_record):
     assert "No run of both models on any dataset yet: `make reproduce`" in block(_rebuilt([]))
 
