@@ -67,7 +67,7 @@ def _family(title: str, rows: Sequence[Row]) -> str:
         lines.append(line)
     frame = pd.DataFrame(lines)
     frame = frame.drop(columns=[c for c in SOMETIMES if not (frame[c] != "").any()])
-    said = [_list("Not at hand", [row.dataset for row in rows if not row.cells])]
+    said = [_list("Without results", [row.dataset for row in rows if not row.cells])]
     said.append(
         _list("A rule without training beats both models on", [text for row in filled if (text := _winners(row))])
     )

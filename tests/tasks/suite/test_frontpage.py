@@ -32,7 +32,7 @@ def test_mean_spread_and_seeds_with_the_best_model_in_bold(make_record):
     ]
     text = _front(records)
     assert _cells(text, "ETTh1") == ["ETTh1", "2,689", "**0.420 ± 0.020 (3)**", "0.440 ± 0.036 (3)"]
-    missing = re.search(r"Not at hand: (.*)\.", text).group(1).split(", ")
+    missing = re.search(r"Without results: (.*)\.", text).group(1).split(", ")
     assert set(missing) == set(DATASETS["forecasting"]) - {"ETTh1"}
 
 
@@ -62,7 +62,7 @@ def test_the_behaviour_policy_is_no_rule_and_has_a_column_of_its_own(make_record
     assert _cells(returns, label) == [label, "100", "**40.0 (1)**", "38.0 (1)", "50.0"]
     assert _cells(excess, label) == [label, "100", "0.0200 (1)", "**0.0100 (1)**"]
     assert "beats both" not in returns + excess
-    assert set(re.search(r"Not at hand: (.*)\.", returns).group(1).split(", ")) == set(DATASETS["rl"])
+    assert set(re.search(r"Without results: (.*)\.", returns).group(1).split(", ")) == set(DATASETS["rl"])
 
 
 def test_families_without_results_have_no_table(make_record):
