@@ -57,12 +57,19 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _plain(*tensors: Tensor | None) -> bool:
     """float32 on a CPU, and nobody who wants to see torch's own operators."""
-    return (
-        all(t is None or (type(t) in (Tensor, nn.Parameter) and t.is_cpu and t.dtype is torch.float32) for t in tensors)
-        and not torch.is_autocast_enabled("cpu")
-        and torch._C._get_tracing_state() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-        and not torch._C._are_functorch_transforms_active()
+    kinds = (Tensor, nn.Parameter)
+    return unwatched() and all(
+        t is None or (type(t) in kinds and t.is_cpu and t.dtype is torch.float32) for t in tensors
+    )
+
+
+def unwatched() -> bool:
+    """Whether nobody changes, traces, watches or replaces torch's own operators on the CPU."""
+    return not (
+        torch.is_autocast_enabled("cpu")
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
     )
 
 
@@ -77,21 +84,17 @@ class _Linear(torch.autograd.Function):
     @no_type_check
     def backward(ctx, d_y):
         x, weight = ctx.saved_tensors
-        rows, d_rows = _rows(x), _rows(d_y)
-        # Somebody who goes on differentiating needs operators that can be differentiated.
-        product = _product if torch.is_grad_enabled() else onednn()
+        d_rows = _rows(d_y)
+        # Somebody who goes on differentiating needs an operator that can be differentiated.
+        product = F.linear if torch.is_grad_enabled() else onednn()
         d_x = product(d_rows, weight.T, None).view(x.shape) if ctx.needs_input_grad[0] else None
-        d_weight = _gradient(product, rows, d_rows) if ctx.needs_input_grad[1] else None
+        d_weight = _gradient(product, _rows(x), d_rows) if ctx.needs_input_grad[1] else None
         return d_x, d_weight, d_rows.sum(0) if ctx.needs_input_grad[2] else None
 
 
 def _rows(x: Tensor) -> Tensor:
     """All but the last axis in one, in memory as it is read: a gradient that was expanded took 400 times as long."""
     return x.reshape(-1, x.shape[-1]).contiguous()
-
-
-def _product(x: Tensor, weight: Tensor, bias: None) -> Tensor:
-    return x @ weight.T
 
 
 def _gradient(product: Product, rows: Tensor, d_rows: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aaren.dropout import Dropout
-from aaren.linear import Linear, onednn
+from aaren.linear import Linear, onednn, unwatched
 from aaren.ops.dispatch import warn_once
 from aaren.ops.state import PrefixState
 from aaren.ops.threads import even_parts, run_together
@@ -60,10 +60,7 @@ def serves(x: Tensor) -> bool:
         or type(x) is not Tensor
         or not x.is_cpu
         or x.dtype is not torch.float32
-        or torch.is_autocast_enabled("cpu")
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack() > 0  # somebody watches or replaces torch's operators
-        or torch._C._are_functorch_transforms_active()
+        or not unwatched()
     ):
         return False
     reason = failure()

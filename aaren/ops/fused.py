@@ -118,7 +118,7 @@ def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple,
         shared = (claims, parts, size, inputs, tuple(states), results, length, together)
         run_together([partial(kernels.forward, *shared)] * min(threads, count))
 
-    if threads <= TWICE * rows or length < 2 * size:
+    if threads <= max(1, TWICE * rows) or length < 2 * size:
         parts = row_parts(batch, heads, threads, together)
         run(parts, [array[None] for array in start.arrays], len(parts))
         return start

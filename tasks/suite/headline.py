@@ -21,7 +21,7 @@ from tasks.suite.rebuild import Rebuilt
 from tasks.suite.report_gaps import gaps
 from tasks.suite.report_verdicts import TITLES
 from tasks.suite.rows import PAIR
-from tasks.suite.summary import Summary, few
+from tasks.suite.summary import Summary, counted, few
 from tasks.suite.table import Table
 from tasks.suite.tables import MAIN_PROTOCOL
 
@@ -132,7 +132,7 @@ def _ablation(entries: Sequence[Entry]) -> str:
     """What the ablation says of each family; "" where it did not run."""
     said = []
     for family, profile, kind, summary in entries:
-        sets = f"{len(summary.datasets)} set{'' if len(summary.datasets) == 1 else 's'}"
+        sets = counted(len(summary.datasets), "set")
         sets += "" if kind == OWN_SETS else " that are parts, stand-ins or surrogates"
         said.append(
             f"{TITLES[family]}, {summary.metric.title}, `{profile}`, {sets}: **{summary.verdict}**"
@@ -168,10 +168,9 @@ def _facts(records: Sequence[Mapping[str, Any]], profiles: Sequence[str]) -> str
         commits = ", ".join(sorted({commit_of(record) for record in own}))
         machines = ", ".join(sorted({hardware_of(record) for record in own}))
         words = INDICATIVE.get(profile, "").rstrip(".")
-        count = "1 run" if len(own) == 1 else f"{len(own)} runs"
         said.append(
-            f"`{profile}`{f' ({words[0].lower()}{words[1:]})' if words else ''}: {count}, {hours:.1f} hours of"
-            f" computing, {machines}, commit {commits}."
+            f"`{profile}`{f' ({words[0].lower()}{words[1:]})' if words else ''}: {counted(len(own), 'run')},"
+            f" {hours:.1f} hours of computing, {machines}, commit {commits}."
         )
     return (
         " ".join(said) + " Protocol `honest`: the model is selected on validation, the test part is scored once and"

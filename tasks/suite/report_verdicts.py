@@ -11,7 +11,7 @@ from tasks.suite.overviews import OTHER_SETS, OWN_SETS, SUMMARY
 from tasks.suite.report_plots import Mark, lane
 from tasks.suite.rows import PAIR, Row
 from tasks.suite.statistics import UNDECIDED, difference, pair
-from tasks.suite.summary import Summary, few, verdict
+from tasks.suite.summary import Summary, counted, few, verdict
 from tasks.suite.table import FamilySummary, Table
 
 SPAN = 4.0  # margins to each side of a forest plot
@@ -69,9 +69,8 @@ def _text(summary: Summary) -> str:
     posterior = summary.posterior
     rows = ", ".join(f"{count} {name}" for name, count in sorted(summary.verdicts.items()))
     seeds = "1 seed" if summary.seeds == (1, 1) else f"{summary.seeds_text} seeds"
-    n = len(summary.datasets)
     return (
-        f"{summary.metric.title} on {n} dataset{'' if n == 1 else 's'}, {seeds} each. {PAIR[0]} - {PAIR[1]},"
+        f"{summary.metric.title} on {counted(len(summary.datasets), 'dataset')}, {seeds} each. {PAIR[0]} - {PAIR[1]},"
         f" interquartile mean: {summary.iqm_text}. P(better) {posterior.better:.2f},"
         f" P(equivalent) {posterior.equivalent:.2f}, P(worse) {posterior.worse:.2f}. Single datasets: {rows}."
         f" {few(summary.seeds[0])}".rstrip()

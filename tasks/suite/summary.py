@@ -72,7 +72,7 @@ class Summary:
         if self.seeds[0] < 2:
             return f"{UNDECIDED} (1 seed)"
         if len(self.datasets) < FEWEST_DATASETS:
-            return f"{UNDECIDED} ({_count(len(self.datasets), 'dataset')})"
+            return f"{UNDECIDED} ({counted(len(self.datasets), 'dataset')})"
         named = {
             "better": self.posterior.better,
             "equivalent": self.posterior.equivalent,
@@ -124,7 +124,7 @@ class Summary:
         rows = ", ".join(f"{self.verdicts.get(name, 0)} {name}" for name in VERDICTS)
         p = self.posterior
         return (
-            f"Over {_count(len(self.datasets), 'dataset')} ({self.metric.title}{place}; seeds a dataset:"
+            f"Over {counted(len(self.datasets), 'dataset')} ({self.metric.title}{place}; seeds a dataset:"
             f" {self.seeds_text}): {self.verdict}. Rows: {rows}. {' - '.join(self.models)}, interquartile mean"
             f"{'' if self.interval is None else ' and its 95 % stratified bootstrap interval'}: {self.iqm_text};"
             f" signed-rank p = {self.p_text}; Bayesian signed-rank with ROPE ± {self.margin.size:g} {self.margin.unit}:"
@@ -231,5 +231,6 @@ def _horizon(horizon: int | str) -> str:
     return "mean over the horizons" if horizon == MEAN_HORIZON else f"horizon {horizon}"
 
 
-def _count(n: int, what: str) -> str:
+def counted(n: int, what: str) -> str:
+    """`1 dataset`, `2 datasets`."""
     return f"{n} {what}" + ("" if n == 1 else "s")
