@@ -108,7 +108,8 @@ class Attend(quick.Plain):
         if not quick.consumable(state, x.shape[0], self.heads, self.width):
             return None
         if not _few(x.shape[0], self.weights):
-            return quick.linear(quick.absorb(quick.linear(x, self.weight, self.bias), state, valid), *self.out)
+            projected = quick.linear(x, self.weight, self.bias)[None]
+            return quick.linear(quick.absorb(projected, state, valid)[0], *self.out)
         from aaren.ops import step_kernels
 
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -124,13 +125,8 @@ class Attend(quick.Plain):
         """As for one token, for N of each row; x [N, B, d] to the outputs [R, B, d] at the tokens of `read`."""
         if not quick.consumable(state, x.shape[1], self.heads, self.width):
             return None
-        from aaren.ops import step_kernels
-
         projected = quick.linear(x.flatten(0, 1), self.weight, self.bias).unflatten(0, x.shape[:2])
-        heads = torch.empty_like(x, memory_format=torch.contiguous_format)
-        arrays = (t.numpy() for t in (*state, projected, heads))
-        quick.over_rows(step_kernels.absorb_tokens, *arrays, work=heads.numel())
-        quick.written(state)
+        heads = quick.absorb(projected, state)
         wanted = heads if read is None else heads[read]
         return quick.linear(wanted.flatten(0, 1), *self.out).unflatten(0, wanted.shape[:2])
 
@@ -166,7 +162,8 @@ class AttendCached(quick.Plain):
         else:
             tokens = [quick.linear(x, *pair).numpy() for pair in self.maps]
             heads = torch.empty_like(x, memory_format=torch.contiguous_format)
-            quick.over_rows(step_kernels.look_back, *tokens, *where, heads.numpy(), work=state.length * heads.numel())
+            work = state.length * heads.numel()
+            quick.with_threads(step_kernels.look_back, *tokens, *where, heads.numpy(), work=work)
             y = quick.linear(heads, *self.out)
         quick.written((state.keys, state.values))
         return y, state

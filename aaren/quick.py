@@ -21,7 +21,7 @@ from aaren.dropout import Dropout
 from aaren.linear import Linear, onednn, unwatched
 from aaren.ops.dispatch import warn_once
 from aaren.ops.state import PrefixState
-from aaren.ops.threads import even_parts, run_together
+from aaren.ops.threads import team
 
 FEW = 1 << 20  # rows times weights up to which a kernel of ours beats the calls of the library (one row: always)
 MANY = 5 << 18  # rows times weights from which oneDNN's product beats the default one (2.2x on AMD, equal on Intel)
@@ -40,11 +40,10 @@ def failure() -> str | None:
         one, row = np.ones((1, 1), np.float32), np.ones(1, np.float32)
         state = np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1, 1))
         two = np.ones((2, 1), np.float32)
-        step_kernels.absorb(two.T.copy(), *state, ALL_REAL, False, one.copy(), 0, 1)
-        step_kernels.absorb_tokens(*state, two.T[None].copy(), one[None].copy(), 0, 1)
+        step_kernels.absorb(0, 1, two.T[None].copy(), *state, ALL_REAL, False, one[None].copy())
         step_kernels.attend(one, two, two[:, 0].copy(), *state, ALL_REAL, False, one, row, one.copy())
         cache, maps = np.ones((1, 1, 1, 1), np.float32), (one, row) * 3
-        step_kernels.look_back(one, one, one, cache, cache.copy(), ALL_REAL[None], False, 0, one.copy(), 0, 1)
+        step_kernels.look_back(0, 1, one, one, one, cache, cache.copy(), ALL_REAL[None], False, 0, one.copy())
         step_kernels.attend_cached(one, *maps, cache, cache.copy(), ALL_REAL[None], False, 0, one, row, one.copy())
         step_kernels.feed(one, one, row, row, 1e-5, one, row, one, row, row, row, 1e-5, False, True, one.copy())
     except Exception as error:  # whatever numba raises, there is the plain form
@@ -158,24 +157,26 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @no_type_check
-def absorb(projected: Tensor, state: PrefixState, valid: Tensor | None) -> Tensor:
-    """`prefix_step` in place, on values with their scores behind them [B, H*D + H]; the heads' outputs [B, H*D]."""
+def absorb(projected: Tensor, state: PrefixState, valid: Tensor | None = None) -> Tensor:
+    """`prefix_step` in place for N tokens a row, on values with their scores behind them [N, B, H*D + H].
+
+    Returns the heads' outputs [N, B, H*D].  valid [B]: for one token a row.
+    """
     from aaren.ops import step_kernels
 
     m, u, w = (t.numpy() for t in state)
     rows, heads, dim = w.shape
-    out = projected.new_empty(rows, heads * dim)
+    out = projected.new_empty(len(projected), rows, heads * dim)
     mask = (ALL_REAL, False) if valid is None else (valid.contiguous().numpy(), True)
-    arrays = projected.contiguous().numpy(), m, u, w, *mask, out.numpy()
-    over_rows(step_kernels.absorb, *arrays, work=out.numel())
+    with_threads(step_kernels.absorb, projected.contiguous().numpy(), m, u, w, *mask, out.numpy(), work=out.numel())
     written(state)
     return out
 
 
-def over_rows(kernel: Callable, *arrays: Any, work: int) -> None:
-    """Call a kernel on all rows of its arrays, shared among torch's threads where the `work` is worth it."""
+def with_threads(kernel: Callable, *arguments: Any, work: int) -> None:
+    """Call a kernel that shares its rows among threads: as many of torch's as the `work` (numbers) is worth."""
     threads = max(1, min(torch.get_num_threads(), work // SHARED))
-    run_together([functools.partial(kernel, *arrays, *part) for part in even_parts(len(arrays[0]), threads)])
+    kernel(team(threads), threads, *arguments)
 
 
 def written(tensors: Iterable[Tensor]) -> None:

@@ -5,124 +5,119 @@ With p_k = e^{s_k} / sum_{i<=k} e^{s_i} (the gate) the outputs obey o_k = (1 - p
     G_k = do_k + (1 - p_{k+1}) G_{k+1}        dv_k = p_k G_k
     H_k = do_k . o_k + (1 - p_{k+1}) H_{k+1}  ds_k = p_k (G_k . v_k - H_k)
 
-need the values, the outputs and the gates alone. No quantity exceeds the scale of its inputs. Tensors come as in
-`kernels`. Importing this module imports numba.
+need the values, the outputs and the gates alone. No quantity exceeds the scale of its inputs. Tensors, and the parts of
+a call, come as in `kernels`; the sums are G, H and the product of the factors (1 - p) passed. Importing this module
+imports numba.
 """
 
 from __future__ import annotations
 
-# pyright: reportCallIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false
 # (`intrinsic` supplies the first argument of the function it decorates, which the type checker cannot know)
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from aaren.ops.kernels import LINE, compiled
+from aaren.ops.kernels import NO_MEMORY, NONE, RUN, TURN, compiled, part
+from aaren.ops.team import settle, share
+from aaren.ops.vectors import HIDDEN, STREAMED, unwind
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
-MADE_WITH = {"kernels": "1f39cf13483103a7"}
-
-# Rows of D values between the one at work and the one asked of memory. Processors fetch ahead of a rising walk by
-# themselves, but not of this falling one made of rising rows: without it backward took three to six times as long.
-_AHEAD = 8
+MADE_WITH = {"kernels": "4528297074db0b6d", "team": "caca8496b72d8ec5", "vectors": "492b948f41b54e37"}
 
 
-@intrinsic
-def _prefetch(typing_context, array, index):
-    """Ask for the cache line of array[index], which need not exist, without waiting for it."""
-
-    def generate(context, builder, signature, arguments):
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        at = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(fetch, [at, number(0), number(3), number(1)])  # for reading, into every cache, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
-
-
-@compiled
-def backward(
-    values, v_at, valid, masked, out, o_at, gates, d_out, g_at, big_g, big_h, d_scores, d_values, dv_at,
-    rows, tokens, together,
+@part
+def _sweep(
+    values, v_at, valid, masked, out, o_at, gates, d_out, g_at, carries, d_scores, d_values, dv_at, together, parts,
+    task,
 ):  # fmt: skip
-    """Gradients of scores [B, H, N] and values; G [B, H, D] and H [B, H] come in from the right, go out to the left.
+    """One part of a call: gradients of scores [B, H, N] and values (unless `HIDDEN`), and the sums that leave it.
 
-    What comes in is the part of G_k and H_k owed to the tokens after k (for the last token: to the final state).
+    What comes in is the part of G_k and H_k owed to the tokens after k (for the last token: to the final state). The
+    sums at work are arrays of their own: two threads with sums in one cache line took longer than one alone.
     """
-    heads, dim = big_g.shape[1], big_g.shape[2]
-    ahead = max(1, _AHEAD // together)
-    line = LINE // out.itemsize
-    for b in range((rows[1] + heads - 1) // heads - 1, rows[0] // heads - 1, -1):
-        h_stop = min(heads, rows[1] - b * heads)
-        h_low = max(0, rows[0] - b * heads)
-        for group in range((h_stop - h_low - 1) // together, -1, -1):
-            h_first = h_low + group * together
-            for n in range(tokens[1] - 1, tokens[0] - 1, -1):
-                real = not masked or valid[b, n]
-                for h in range(h_first, min(h_first + together, h_stop)):
-                    dv = dv_at[0] + b * dv_at[1] + h * dv_at[2] + n * dv_at[3]
-                    dv_row = d_values[dv : dv + dim]
-                    if not real:
-                        dv_row[:] = 0.0
-                        d_scores[b, h, n] = 0.0
-                        continue
-                    v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
-                    o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
-                    g = g_at[0] + b * g_at[1] + h * g_at[2] + n * g_at[3]
-                    for d in range(0, dim, line):
-                        _prefetch(values, v - ahead * v_at[3] + d)
-                        _prefetch(out, o - ahead * o_at[3] + d)
-                        _prefetch(d_out, g - ahead * g_at[3] + d)
-                        _prefetch(d_values, dv - ahead * dv_at[3] + d)
-                    v_row, out_row, do_row = values[v : v + dim], out[o : o + dim], d_out[g : g + dim]
-                    g_row = big_g[b, h]
-                    gate = np.float64(gates[b, h, n])
-                    before = 1.0 - gate
-                    g_dot_v = 0.0
-                    do_dot_o = 0.0
-                    for d in range(dim):
-                        do = np.float64(do_row[d])
-                        total = g_row[d] + do
-                        g_dot_v += total * v_row[d]
-                        do_dot_o += do * out_row[d]
-                        dv_row[d] = total * gate
-                        g_row[d] = total * before
-                    total_h = big_h[b, h] + do_dot_o
-                    d_scores[b, h, n] = gate * (g_dot_v - total_h)
-                    big_h[b, h] = total_h * before
+    row, row_stop, token, token_stop, before, after, how = parts[task]
+    g_all, h_all, passing_all = carries
+    heads, dim = g_all.shape[2], g_all.shape[3]
+    sums_g, sums_h, passing = np.empty((together, dim)), np.empty(together), np.empty(together)
+    run_gates, dots = np.empty(together * RUN), np.empty(2 * together * RUN)
+    for b in range((row_stop + heads - 1) // heads - 1, row // heads - 1, -1):
+        h_end = min(heads, row_stop - b * heads)
+        for h_first in range(max(0, row - b * heads), h_end, together):
+            h_stop = min(h_first + together, h_end)
+            for h in range(h_first, h_stop):
+                i = h - h_first
+                passing[i] = 1.0
+                if before == NONE:
+                    sums_g[i], sums_h[i] = 0.0, 0.0
+                else:
+                    sums_g[i], sums_h[i] = g_all[before, b, h], h_all[before, b, h]
+            for stop in range(token_stop, token, -RUN):
+                first = max(stop - RUN, token)
+                for h in range(h_first, h_stop):
+                    at = (h - h_first) * RUN
+                    for t in range(stop - first):
+                        run_gates[at + t] = gates[b, h, first + t]
+                        dots[2 * (at + t)], dots[2 * (at + t) + 1] = 0.0, 0.0
+                n = stop
+                while n > first:
+                    real, n_first = not masked or valid[b, n - 1], first if together == 1 else max(first, n - TURN)
+                    n_next = n - 1 if masked else n_first
+                    while n_next > n_first and real == valid[b, n_next - 1]:
+                        n_next -= 1
+                    for h in range(h_first, h_stop):
+                        v = v_at[0] + b * v_at[1] + h * v_at[2] + n_next * v_at[3]
+                        o = o_at[0] + b * o_at[1] + h * o_at[2] + n_next * o_at[3]
+                        g = g_at[0] + b * g_at[1] + h * g_at[2] + n_next * g_at[3]
+                        dv = dv_at[0] + b * dv_at[1] + h * dv_at[2] + n_next * dv_at[3]
+                        if real:
+                            i, count = h - h_first, n - n_next
+                            at = i * RUN + n_next - first
+                            unwind(
+                                values, v, v_at[3], out, o, o_at[3], d_out, g, g_at[3], d_values, dv, dv_at[3],
+                                sums_g, i, dim, how, run_gates, at, dots, count, TURN,
+                            )  # fmt: skip
+                        elif how != HIDDEN:
+                            for t in range(n - n_next):
+                                d_values[dv + t * dv_at[3] : dv + t * dv_at[3] + dim] = 0.0
+                    n = n_next
+                for h in range(h_first, h_stop):
+                    i = h - h_first
+                    below, passed = sums_h[i], passing[i]
+                    for n in range(stop - 1, first - 1, -1):
+                        if masked and not valid[b, n]:
+                            if how != HIDDEN:
+                                d_scores[b, h, n] = 0.0
+                            continue
+                        at = i * RUN + n - first
+                        gate = run_gates[at]
+                        below += dots[2 * at + 1]
+                        if how != HIDDEN:
+                            d_scores[b, h, n] = gate * (dots[2 * at] - below)
+                        below *= 1.0 - gate
+                        passed *= 1.0 - gate
+                    sums_h[i], passing[i] = below, passed
+            if after != NONE:
+                for h in range(h_first, h_stop):
+                    i = h - h_first
+                    g_all[after, b, h], h_all[after, b, h], passing_all[after, b, h] = sums_g[i], sums_h[i], passing[i]
+    if how == STREAMED:
+        settle()
 
 
 @compiled
-def summarise_backward(valid, masked, out, o_at, gates, d_out, g_at, big_g, big_h, passing, rows, tokens, together):
-    """What a run of tokens adds to G and H on its left, and `passing`, its factor on what comes from its right."""
-    heads, dim = big_g.shape[1], big_g.shape[2]
-    ahead = max(1, _AHEAD // together)
-    line = LINE // out.itemsize
-    for b in range((rows[1] + heads - 1) // heads - 1, rows[0] // heads - 1, -1):
-        h_stop = min(heads, rows[1] - b * heads)
-        h_low = max(0, rows[0] - b * heads)
-        for group in range((h_stop - h_low - 1) // together, -1, -1):
-            h_first = h_low + group * together
-            for n in range(tokens[1] - 1, tokens[0] - 1, -1):
-                if masked and not valid[b, n]:
-                    continue
-                for h in range(h_first, min(h_first + together, h_stop)):
-                    o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
-                    g = g_at[0] + b * g_at[1] + h * g_at[2] + n * g_at[3]
-                    for d in range(0, dim, line):
-                        _prefetch(out, o - ahead * o_at[3] + d)
-                        _prefetch(d_out, g - ahead * g_at[3] + d)
-                    out_row, do_row = out[o : o + dim], d_out[g : g + dim]
-                    g_row = big_g[b, h]
-                    before = 1.0 - np.float64(gates[b, h, n])
-                    do_dot_o = 0.0
-                    for d in range(dim):
-                        do = np.float64(do_row[d])
-                        do_dot_o += do * out_row[d]
-                        g_row[d] = (g_row[d] + do) * before
-                    big_h[b, h] = (big_h[b, h] + do_dot_o) * before
-                    passing[b, h] *= before
+def backward(team, threads, inputs, carries, results, together, rounds):
+    """A call in `rounds` [rounds, parts, 7] as in `kernels.forward`, its segments numbered from the right.
+
+    carries: G [segments + 1, B, H, D], H [segments + 1, B, H], and of the same shape what a segment multiplies them by.
+    """
+    big_g, big_h, passing = carries
+    for number in range(rounds.shape[0]):
+        parts = rounds[number]
+        if number == 1:
+            for i in range(1, parts.shape[0]):
+                big_h[i + 1] += passing[i + 1] * big_h[i]
+                for b in range(passing.shape[1]):
+                    for h in range(passing.shape[2]):
+                        big_g[i + 1, b, h] += passing[i + 1, b, h] * big_g[i, b, h]
+        shared = (*inputs, carries, *results, together, parts)
+        if share(team, threads, parts.shape[0], _sweep, shared) != parts.shape[0]:
+            raise MemoryError(NO_MEMORY)

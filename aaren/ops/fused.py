@@ -1,35 +1,30 @@
-"""The fused kernels on torch tensors: memory layouts, threads over rows, and over tokens when rows are few.
+"""The fused kernels on torch tensors: memory layouts, and how a call is cut into parts for several threads.
 
-Forward, threads claim rows, or segments of the tokens where that is worth its double work, until none is left: one
-that starts late, or that another program keeps from its core, leaves its part to the others.
-
-Backward, a row of N split over tokens takes two passes of `threads` tasks each. The first computes the gradients of
-the rightmost segment and only summaries of the middle ones; the second, knowing what follows each segment, computes
-the gradients of all the others, the leftmost included, whose summary nobody needs.
+Threads claim rows: one that starts late, or that another program keeps from its core, leaves its own to the others.
+Where rows are few, each is cut into one segment more than threads, and there are two rounds. In the first, one thread
+makes the outputs (backward: the gradients) of the first segment while the others only sum up the next ones; the
+second, knowing the state before each, makes the outputs of all the others. The last one's sum nobody needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aaren.ops import backward_kernels, kernels
-from aaren.ops.threads import even_parts, run_together
-from aaren.ops.vectors import KEPT, STREAMED
+from aaren.ops.kernels import NONE
+from aaren.ops.threads import even_parts, team
+from aaren.ops.vectors import HIDDEN, KEPT, STREAMED
 
-SMALL = 1 << 19  # elements of the values a thread, below which another costs more than it saves
-LINE = 128  # bytes that processors keep together: a cache line and the neighbour that comes with it
+SMALL = 1 << 17  # elements of the values a thread, below which another costs more than it saves
 LARGE = 1 << 24  # bytes of outputs that, beside the values, find no room in a last cache of 32 MiB
-SEGMENT = 1 << 19  # bytes of values that are still in a core's own cache when they are read again
-SHARES = 4  # parts of the rows a thread: one that starts late leaves its own to the others
-TWICE = 2  # the work of segments over that of whole rows: factors are made twice, and values read twice
-SUMMARY_SHARE = 0.5  # time of a summary of n tokens over the time of their outputs (measured: 0.4 to 0.6)
+SHARES = 4  # parts of the rows a thread
+SUMMARY = 0.8  # time of the sums of n tokens over the time of their outputs (measured: 0.7 to 0.9)
+SUMMARY_BACKWARD = 0.65  # the same of gradients (measured: 0.6 to 0.7)
 
 
 def flat(tensor: Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -56,13 +51,6 @@ def threads_for(values: Tensor) -> int:
     return max(1, min(torch.get_num_threads(), values.numel() // SMALL))
 
 
-def segments(length: int, threads: int) -> list[tuple[int, int]]:
-    """Token ranges, one more than threads; the first is shorter: its outputs are made beside mere summaries."""
-    shares = np.cumsum([0.0, SUMMARY_SHARE, *[1.0] * threads])
-    edges = np.unique((length * shares / shares[-1]).astype(int)).tolist()
-    return list(pairwise(edges))
-
-
 Carry = tuple[np.ndarray, np.ndarray]
 
 
@@ -78,68 +66,69 @@ class Triple:
         return cls(m, np.zeros((batch, heads)), np.zeros((batch, heads, dim)), top)
 
 
-def apart(array: np.ndarray) -> np.ndarray:
-    """A copy whose cache lines hold nothing else.
-
-    Sums change with every token: two threads with sums in one line took longer than one thread alone.
-    """
-    room = np.empty(array.nbytes + 2 * LINE, np.uint8)
-    first = -room.ctypes.data % LINE
-    copy = room[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
-def apart_pair(carry: Carry) -> Carry:
-    """The same of both arrays of a backward carry."""
-    return apart(carry[0]), apart(carry[1])
-
-
-def gather(
-    whole: Sequence[np.ndarray], owned: Sequence[Sequence[np.ndarray]], shares: Sequence[tuple[int, int]]
-) -> None:
-    """Put the rows that each thread was given, and changed in arrays of its own, back into [B, H, ...] arrays."""
-    for arrays, share in zip(owned, shares, strict=True):
-        rows = np.divmod(np.arange(*share), whole[0].shape[1])
-        for target, source in zip(whole, arrays, strict=True):
-            target[rows] = source[rows]
-
-
 def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple, out: Tensor, gates: Tensor) -> Triple:
-    """Fill `out` like values, and `gates` [B, H, N] unless it is empty; turns `start` into the last state, returned."""
-    batch, heads, length, _ = values.shape
-    rows, threads, together = batch * heads, threads_for(values), heads_together(values)
+    """Fill `out` like values, and `gates` [B, H, N] unless it is empty; the last state (`start` may turn into it)."""
+    threads, how = threads_for(values), how_written(out)
+    rounds = parts_of(values, threads, how, SUMMARY)
+    states = stacked(rounds, start.arrays)
     inputs = (*flat(scores), *flat(values), *mask(valid))
-    results = (*flat(out), how_written(out), gates.numpy(), gates.numel() > 0)
-    size = max(1, SEGMENT // max(1, rows * values.shape[3] * values.element_size()))
-    claims = apart(np.zeros(2 * kernels.LINE // 8, np.int64))
-
-    def run(parts: np.ndarray, states: Sequence[np.ndarray], count: int) -> None:
-        shared = (claims, parts, size, inputs, tuple(states), results, length, together)
-        run_together([partial(kernels.forward, *shared)] * min(threads, count))
-
-    if threads <= max(1, TWICE * rows) or length < 2 * size:
-        parts = row_parts(batch, heads, threads, together)
-        run(parts, [array[None] for array in start.arrays], len(parts))
-        return start
-    count = -(-length // size)
-    states = [np.empty((count + 1, *array.shape), array.dtype) for array in start.arrays]
-    for array, first in zip(states, start.arrays, strict=True):
-        array[0] = first
-    run(np.empty((0, 2), np.int64), states, count)
-    return Triple(*(array[-1].copy() for array in states))
+    results = (*flat(out), gates.numpy(), gates.numel() > 0)
+    kernels.forward(team(threads), threads, inputs, states, results, heads_together(values), rounds)
+    return Triple(*last(states))
 
 
-def row_parts(batch: int, heads: int, threads: int, together: int) -> np.ndarray:
-    """(first, stop) of the rows that are claimed at once, [parts, 2]; all of them for one thread."""
+def parts_of(values: Tensor, threads: int, how: int, summary: float, *, from_right: bool = False) -> np.ndarray:
+    """What a call is cut into, [rounds, parts, 7] as the kernels take it.
+
+    Args:
+        summary: time of the sums of n tokens over the time of their outputs.
+        from_right: segments are numbered from the last token.
+    """
+    batch, heads, length, _ = values.shape
+    rows = batch * heads
+    cuts = segments(length, threads, summary) if rows * (1 + summary) < threads + summary else []
+    if len(cuts) <= threads:
+        shares = row_parts(batch, heads, threads, heads_together(values))
+        return np.array([[(*share, 0, length, 0, 0, how) for share in shares]])
+    if from_right:
+        cuts = [(length - stop, length - first) for first, stop in cuts]
+    first = [(0, rows, *cuts[0], 0, 1, how), *((0, rows, *cuts[i], NONE, i + 1, HIDDEN) for i in range(1, threads))]
+    second = [(0, rows, *cuts[i], i, NONE if i < threads else i + 1, how) for i in range(1, threads + 1)]
+    return np.array([first, second])
+
+
+def segments(length: int, threads: int, summary: float) -> list[tuple[int, int]]:
+    """Token ranges, one more than threads; the first is shorter: its outputs are made beside mere sums."""
+    shares = np.cumsum([0.0, summary, *[1.0] * threads])
+    edges = np.unique((length * shares / shares[-1]).astype(int)).tolist()
+    return list(pairwise(edges))
+
+
+def stacked(rounds: np.ndarray, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """States before and after each segment [segments + 1, ...], the first of them given; one state for whole rows."""
+    if len(rounds) == 1:
+        return tuple(array[None] for array in arrays)
+    room = tuple(np.empty((rounds.shape[1] + 2, *array.shape), array.dtype) for array in arrays)
+    for whole, array in zip(room, arrays, strict=True):
+        whole[0] = array
+    return room
+
+
+def last(states: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """The final state, without the others."""
+    return tuple(array[0] if len(array) == 1 else array[-1].copy() for array in states)
+
+
+def row_parts(batch: int, heads: int, threads: int, together: int) -> list[tuple[int, int]]:
+    """(first, stop) of the rows that are claimed at once; all of them for one thread."""
     rows = batch * heads
     if threads == 1:
-        return np.array([[0, rows]])
+        return [(0, rows)]
     if together == 1:
-        return np.array(even_parts(rows, SHARES * threads))
+        return even_parts(rows, SHARES * threads)
     if batch < threads:  # two threads at work inside the same tokens: each on as many of its heads as can be
-        return np.array(even_parts(rows, threads))
-    return np.array(even_parts(batch, SHARES * threads)) * heads
+        return even_parts(rows, threads)
+    return [(first * heads, stop * heads) for first, stop in even_parts(batch, SHARES * threads)]
 
 
 def how_written(out: Tensor) -> int:
@@ -161,38 +150,11 @@ def backward(
     d_values: Tensor,
 ) -> Carry:
     """Fill `d_scores` [B, H, N] and `d_values`; the carry is (G [B, H, D], H [B, H]), as in the kernel."""
-    batch, heads, length, _ = values.shape
-    rows, threads, together = batch * heads, threads_for(values), heads_together(values)
-    known = (*flat(out), gates.numpy(), *flat(d_out))
+    threads = threads_for(values)
+    rounds = parts_of(values, threads, how_written(d_values), SUMMARY_BACKWARD, from_right=True)
+    carries = stacked(rounds, (*from_right, np.ones_like(from_right[1])))
+    inputs = (*flat(values), *mask(valid), *flat(out), gates.numpy(), *flat(d_out))
     results = (d_scores.numpy(), *flat(d_values))
-    every = (0, rows)
-
-    def gradients(carry: Carry, some_rows: tuple[int, int], tokens: tuple[int, int]) -> Any:
-        given = (*flat(values), *mask(valid), *known, *carry)
-        return partial(backward_kernels.backward, *given, *results, some_rows, tokens, together)
-
-    def summary(carry: Carry, passing: np.ndarray, tokens: tuple[int, int]) -> Any:
-        return partial(
-            backward_kernels.summarise_backward, *mask(valid), *known, *carry, passing, every, tokens, together
-        )
-
-    carry = from_right  # the caller's own, made for this call
-    parts = segments(length, threads) if threads > 1 else [(0, length)]
-    if rows >= threads or len(parts) == 1:
-        shares = even_parts(rows, threads)
-        carries = [carry] if len(shares) == 1 else [apart_pair(carry) for _ in shares]
-        run_together([gradients(state, share, (0, length)) for state, share in zip(carries, shares, strict=True)])
-        if len(shares) > 1:
-            gather(carry, carries, shares)
-        return carry
-    parts = [(length - stop, length - first) for first, stop in parts]  # from the right, the short one first
-    carry = apart_pair(carry)
-    middle = [apart_pair((np.zeros_like(carry[0]), np.zeros_like(carry[1]))) for _ in parts[1:-1]]
-    passing = [apart(np.ones_like(carry[1])) for _ in middle]
-    run_together([gradients(carry, every, parts[0]), *map(summary, middle, passing, parts[1:-1])])
-    carries = [carry]
-    for (big_g, big_h), factor in zip(middle, passing, strict=True):
-        right_g, right_h = carries[-1]
-        carries.append(apart_pair((big_g + factor[..., None] * right_g, big_h + factor * right_h)))
-    run_together([gradients(carry, every, part) for carry, part in zip(carries, parts[1:], strict=True)])
-    return carries[-1]
+    backward_kernels.backward(team(threads), threads, inputs, carries, results, heads_together(values), rounds)
+    big_g, big_h, _ = last(carries)
+    return big_g, big_h

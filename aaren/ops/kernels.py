@@ -4,8 +4,9 @@ The recurrence is that of the triple (m, u, w), its sums float64. First the fact
 the scores (`_weigh`), then their values pass by the sums (`vectors.absorb`).
 
 Tensors with a token axis come flat, with an (offset, batch, head, token) stride tuple, so that no layout needs a
-copy; their last axis is contiguous. `rows` = (first, stop) counts batch * heads, `tokens` = (first, stop).
-`together` heads are advanced token by token (all of them where heads lie inside tokens in memory, else 1).
+copy; their last axis is contiguous. `together` heads are advanced token by token (all of them where heads lie inside
+tokens in memory, else 1). A part of a call is (first row, stop, first token, stop, before, after, how): rows count
+batch * heads; the sums start from states[before] and end in states[after], or from none and nowhere.
 Importing this module imports numba.
 """
 
@@ -19,15 +20,17 @@ import math
 import numba
 import numpy as np
 
-from aaren.ops.atomics import claim, publish, seen, settle
+from aaren.ops.team import settle, share
 from aaren.ops.vectors import HIDDEN, STREAMED, absorb, exp_below
 
 LINE = 64  # bytes of a cache line
-_RUN = 64  # most tokens whose factors are made before their values are read
-_TURN = 8  # most tokens of a head's turn where heads lie inside tokens
+RUN = 64  # most tokens whose factors are made before their values are read
+TURN = 8  # most tokens of a head's turn where heads lie inside tokens, and of the memory that is asked for ahead
+NO_MEMORY = "prefix_attention: a thread found no memory for its sums"
+NONE = -1  # no state: sums start empty, or are not kept
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
-MADE_WITH = {"vectors": "5422396f3332542c", "atomics": "7463439973639b5e"}
+MADE_WITH = {"team": "caca8496b72d8ec5", "vectors": "492b948f41b54e37"}
 
 # No flag that lets the compiler assume away NaN or infinity: they must pass through.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
@@ -66,13 +69,13 @@ def advance(s, m, u):
 
 
 @inline
-def _weigh(scores, s, s_stride, valid, masked, b, h, first, m, u, top, keeps, weights, norms):
-    """Pass scores, one for each of `keeps`, by m and u of row (b, h): the factors `advance` gives, and 1 / u.
+def _weigh(scores, s, s_stride, valid, masked, b, first, m, u, top, at, keeps, weights, norms):
+    """Pass scores, one for each of `keeps`, by m[at] and u[at]: the factors `advance` gives, and 1 / u.
 
     An invalid token is one with score -inf: it keeps the sums as they are.
     """
     count = keeps.shape[0]
-    largest = m[b, h]
+    largest = m[at]
     for t in range(count):
         score = np.float64(scores[s + t * s_stride])
         if masked and not valid[b, first + t]:
@@ -81,50 +84,59 @@ def _weigh(scores, s, s_stride, valid, masked, b, h, first, m, u, top, keeps, we
         if score > largest:
             keeps[t] = math.exp(largest - score)
             largest = score
-            top[b, h] = first + t
+            top[at] = first + t
         weights[t] = score if score == -math.inf else score - largest  # of +inf: nan
     for t in range(count):
         weights[t] = exp_below(weights[t])
-    total = u[b, h]
+    total = u[at]
     for t in range(count):
         total = total * keeps[t] + weights[t]
         norms[t] = total
     for t in range(count):
         norms[t] = 1.0 / norms[t] if norms[t] != 0.0 else 0.0
-    m[b, h], u[b, h] = largest, total
+    m[at], u[at] = largest, total
 
 
 @part
-def scan(
-    scores, s_at, values, v_at, valid, masked, m, u, w, top, out, o_at, how, gates, gated, rows, tokens, together
-):  # fmt: skip
-    """Outputs, gates (when `gated`) and, in place, the state m, u [B, H], w [B, H, D] and the token `top` of m.
+def _scan(scores, s_at, values, v_at, valid, masked, states, out, o_at, gates, gated, together, parts, task):
+    """One part of a call: outputs (unless `HIDDEN`), gates (when `gated`) and the state after it.
 
-    how: `HIDDEN` (the state alone, for the tokens after these), `KEPT` or `STREAMED`, see `vectors.absorb`.
+    how: `HIDDEN` (the state alone, for the tokens after these), `KEPT` or `STREAMED`, see `vectors.absorb`. The sums
+    at work are arrays of their own: two threads with sums in one cache line took longer than one thread alone.
     """
-    heads, dim = w.shape[1], w.shape[2]
-    ahead = 0 if together == 1 else _TURN
-    keeps, weights, norms = np.empty(together * _RUN), np.empty(together * _RUN), np.empty(together * _RUN)
-    for b in range(rows[0] // heads, (rows[1] + heads - 1) // heads):
-        h_end = min(heads, rows[1] - b * heads)
-        for h_first in range(max(0, rows[0] - b * heads), h_end, together):
+    row, row_stop, token, token_stop, before, after, how = parts[task]
+    m_all, u_all, w_all, top_all = states
+    heads, dim = w_all.shape[2], w_all.shape[3]
+    ahead = 0 if together == 1 else TURN
+    keeps, weights, norms = np.empty(together * RUN), np.empty(together * RUN), np.empty(together * RUN)
+    m, u, w, top = np.empty(together), np.empty(together), np.empty((together, dim)), np.empty(together, np.int64)
+    for b in range(row // heads, (row_stop + heads - 1) // heads):
+        h_end = min(heads, row_stop - b * heads)
+        for h_first in range(max(0, row - b * heads), h_end, together):
             h_stop = min(h_first + together, h_end)
-            for first in range(tokens[0], tokens[1], _RUN):
-                stop = min(first + _RUN, tokens[1])
+            for h in range(h_first, h_stop):
+                i = h - h_first
+                if before == NONE:
+                    m[i], u[i], w[i], top[i] = -math.inf, 0.0, 0.0, -1
+                else:
+                    m[i], u[i], w[i] = m_all[before, b, h], u_all[before, b, h], w_all[before, b, h]
+                    top[i] = top_all[before, b, h]
+            for first in range(token, token_stop, RUN):
+                stop = min(first + RUN, token_stop)
                 for h in range(h_first, h_stop):
-                    at = (h - h_first) * _RUN
+                    at = (h - h_first) * RUN
                     mine = slice(at, at + stop - first)
                     keep, weight, norm = keeps[mine], weights[mine], norms[mine]
                     s = s_at[0] + b * s_at[1] + h * s_at[2] + first * s_at[3]
-                    _weigh(scores, s, s_at[3], valid, masked, b, h, first, m, u, top, keep, weight, norm)
-                    if gated:
+                    _weigh(scores, s, s_at[3], valid, masked, b, first, m, u, top, h - h_first, keep, weight, norm)
+                    if gated and how != HIDDEN:
                         for t in range(stop - first):
                             gates[b, h, first + t] = weights[at + t] * norms[at + t]
                 n = first
                 while n < stop:
                     # Heads that lie inside tokens take short turns, for the next of which memory is asked ahead:
                     # processors do so by themselves only where memory is walked in its order.
-                    real, n_stop = not masked or valid[b, n], stop if together == 1 else min(stop, n + _TURN)
+                    real, n_stop = not masked or valid[b, n], stop if together == 1 else min(stop, n + TURN)
                     n_next = n + 1 if masked else n_stop
                     while n_next < n_stop and real == valid[b, n_next]:
                         n_next += 1
@@ -132,73 +144,57 @@ def scan(
                         v = v_at[0] + b * v_at[1] + h * v_at[2] + n * v_at[3]
                         o = o_at[0] + b * o_at[1] + h * o_at[2] + n * o_at[3]
                         if real:
-                            at = (h - h_first) * _RUN + n - first
-                            row, count = b * heads + h, n_next - n
+                            i, count = h - h_first, n_next - n
+                            at = i * RUN + n - first
                             absorb(
-                                values, v, v_at[3], w, row, dim, out, o, o_at[3], how, keeps, weights, norms, at, count,
+                                values, v, v_at[3], w, i, dim, out, o, o_at[3], how, keeps, weights, norms, at, count,
                                 ahead,
                             )  # fmt: skip
                         elif how != HIDDEN:
                             for t in range(n_next - n):
                                 out[o + t * o_at[3] : o + t * o_at[3] + dim] = 0.0
                     n = n_next
+            if after != NONE:
+                for h in range(h_first, h_stop):
+                    i = h - h_first
+                    m_all[after, b, h], u_all[after, b, h], w_all[after, b, h] = m[i], u[i], w[i]
+                    top_all[after, b, h] = top[i]
     if how == STREAMED:
         settle()
 
 
 @inline
-def _join(m, u, w, top, m_right, u_right, w_right, top_right, b, h):
-    """The triple of row (b, h) and then that of `right`, by the paper's operator, in place of `right`."""
-    largest = m_right[b, h]
-    if not largest > m[b, h]:
-        largest = m[b, h]
-        top_right[b, h] = top[b, h]
-    keep, weight = 1.0, 1.0
-    if largest != -math.inf:
-        keep, weight = math.exp(m[b, h] - largest), math.exp(m_right[b, h] - largest)
-    m_right[b, h] = largest
-    u_right[b, h] = u[b, h] * keep + u_right[b, h] * weight
-    for d in range(w.shape[2]):
-        w_right[b, h, d] = w[b, h, d] * keep + w_right[b, h, d] * weight
+def _join(states, i):
+    """states[i] by the paper's operator into states[i + 1], which is the triple of what follows."""
+    m, u, w, top = states
+    for b in range(m.shape[1]):
+        for h in range(m.shape[2]):
+            largest = m[i + 1, b, h]
+            if not largest > m[i, b, h]:
+                largest = m[i, b, h]
+                top[i + 1, b, h] = top[i, b, h]
+            keep, weight = 1.0, 1.0
+            if largest != -math.inf:
+                keep, weight = math.exp(m[i, b, h] - largest), math.exp(m[i + 1, b, h] - largest)
+            m[i + 1, b, h] = largest
+            u[i + 1, b, h] = u[i, b, h] * keep + u[i + 1, b, h] * weight
+            for d in range(w.shape[3]):
+                w[i + 1, b, h, d] = w[i, b, h, d] * keep + w[i + 1, b, h, d] * weight
 
 
 @compiled
-def forward(claims, parts, size, inputs, states, results, length, together):
-    """One thread's share of a call: `scan` over what no other thread has claimed.
+def forward(team, threads, inputs, states, results, together, rounds):
+    """A call in `rounds` [rounds, parts, 7]; the parts of one are shared among the threads of the `team`.
 
-    With `parts`, whole rows: those of one (first, stop) after another, from and to the state states[...][0].
-
-    Without, where rows are few, segments of `size` tokens. A segment is summed up while it comes from memory; its
-    outputs are made as soon as the state before it is known, states[...][segment], with the values still in the cache.
-    The state after it goes to whoever waits for it first of all. Segments are claimed in their order, so that a thread
-    waits only for one that is at work.
-
-    claims: counters, 0 of what is claimed, `LINE` // 8 (a cache line of its own) of the states that are known.
+    With one round, parts are whole rows. With two, where rows are few, they are segments of the tokens, number i from
+    states[...][i] to [i + 1]. The first round makes the outputs of segment 0 and the mere sums of the next ones, which
+    are then joined to what those before them left; the second makes all other outputs.
     """
-    m, u, w, top = states
-    out, o_at, _, gates, _ = results
-    task = claim(claims, 0)
-    if parts.shape[0] > 0:
-        while task < parts.shape[0]:
-            rows = (parts[task, 0], parts[task, 1])
-            scan(*inputs, m[0], u[0], w[0], top[0], *results, rows, (0, length), together)
-            task = claim(claims, 0)
-        return
-    known = LINE // 8
-    rows = (0, m.shape[1] * m.shape[2])
-    m_own, u_own, w_own, top_own = np.empty_like(m[0]), np.empty_like(u[0]), np.empty_like(w[0]), np.empty_like(top[0])
-    own = (m_own, u_own, w_own, top_own)
-    while task < m.shape[0] - 1:
-        tokens = (task * size, min((task + 1) * size, length))
-        m_own[:], u_own[:], w_own[:], top_own[:] = -math.inf, 0.0, 0.0, -1
-        scan(*inputs, *own, out, o_at, HIDDEN, gates, False, rows, tokens, together)
-        while seen(claims, known) < task:
-            pass
-        for b in range(m.shape[1]):
-            for h in range(m.shape[2]):
-                _join(m[task], u[task], w[task], top[task], m_own, u_own, w_own, top_own, b, h)
-        m[task + 1], u[task + 1], w[task + 1], top[task + 1] = m_own, u_own, w_own, top_own
-        publish(claims, known, task + 1)
-        m_own[:], u_own[:], w_own[:], top_own[:] = m[task], u[task], w[task], top[task]
-        scan(*inputs, *own, *results, rows, tokens, together)
-        task = claim(claims, 0)
+    for number in range(rounds.shape[0]):
+        parts = rounds[number]
+        if number == 1:
+            for i in range(1, parts.shape[0]):
+                _join(states, i)
+        shared = (*inputs, states, *results, together, parts)
+        if share(team, threads, parts.shape[0], _scan, shared) != parts.shape[0]:
+            raise MemoryError(NO_MEMORY)

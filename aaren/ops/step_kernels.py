@@ -2,20 +2,26 @@
 
 A step's products are matrix times vector: they cost what it takes to read the weights.  With few rows (streams) every
 row is multiplied while a row of the weights is in the cache; with many rows matrix products are better left to the
-library, and only `absorb` is called.  float32 throughout but for the state and the statistics, which are float64.
+library, and only `absorb` is called, its rows shared among the threads of a `team`.  float32 throughout but for the
+state and the statistics, which are float64.
 Importing this module imports numba.
 """
 
 from __future__ import annotations
 
+# pyright: reportCallIssue=false
+# (`intrinsic` supplies the first argument of the function it decorates, which the type checker cannot know)
 import math
 
 import numpy as np
 
-from aaren.ops.kernels import advance, compiled, inline
+from aaren.ops.kernels import NO_MEMORY, advance, compiled, inline, part
+from aaren.ops.team import share
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
-MADE_WITH = {"kernels": "1f39cf13483103a7"}
+MADE_WITH = {"kernels": "4528297074db0b6d", "team": "caca8496b72d8ec5"}
+
+_SHARES = 4  # parts of the rows a thread: one that starts late leaves its own to the others
 
 # erf(a) = a * sum_k c_k y^k with y = a^2 / 8 - 1 on |a| <= 4, and +-1 beyond: within 2e-8, for float32 results.
 # Written as sums over a vector, since a call of the C library's erf for every element takes as long as the product.
@@ -28,8 +34,6 @@ def _erf_over_argument(y: float) -> float:
 
 
 _ERF = np.polynomial.chebyshev.cheb2poly(np.polynomial.chebyshev.chebinterpolate(np.vectorize(_erf_over_argument), 22))
-
-_NO_MASK = np.ones(0, np.bool_)
 
 
 @inline
@@ -77,6 +81,12 @@ def _gelu(x, y, total):
 
 
 @inline
+def _rows(rows, parts, task):
+    """(first, stop) of part `task` of so many."""
+    return rows * task // parts, rows * (task + 1) // parts
+
+
+@inline
 def _absorb(projected, m, u, w, valid, masked, out, first, stop):
     heads, dim = w.shape[1], w.shape[2]
     for b in range(first, stop):
@@ -94,21 +104,23 @@ def _absorb(projected, m, u, w, valid, masked, out, first, stop):
                 out_row[d] = total * norm
 
 
-@compiled
-def absorb(projected, m, u, w, valid, masked, out, first, stop):
-    """One token a row, rows first to stop: the state m, u [B, H], w [B, H, D] in place, the heads' outputs in `out`.
-
-    projected [B, H*D + H]: a token's values and, behind them, its scores.  Rows that are not `valid` [B] (if `masked`)
-    keep their state and give 0.
-    """
-    _absorb(projected, m, u, w, valid, masked, out, first, stop)
-
-
-@compiled
-def absorb_tokens(m, u, w, projected, out, first, stop):
-    """`absorb` for N real tokens of each row, one after another; projected [N, B, H*D + H], out [N, B, H*D]."""
+@part
+def _absorb_part(projected, m, u, w, valid, masked, out, parts, task):
+    first, stop = _rows(m.shape[0], parts, task)
     for n in range(projected.shape[0]):
-        _absorb(projected[n], m, u, w, _NO_MASK, False, out[n], first, stop)
+        _absorb(projected[n], m, u, w, valid, masked, out[n], first, stop)
+
+
+@compiled
+def absorb(team, threads, projected, m, u, w, valid, masked, out):
+    """N tokens a row, one after another: the state m, u [B, H], w [B, H, D] in place, the heads' outputs in `out`.
+
+    projected [N, B, H*D + H]: a token's values and, behind them, its scores; out [N, B, H*D].  Rows that are not
+    `valid` [B] (if `masked`, and of one token) keep their state and give 0.
+    """
+    parts = _SHARES * threads
+    if share(team, threads, parts, _absorb_part, (projected, m, u, w, valid, masked, out, parts)) != parts:
+        raise MemoryError(NO_MEMORY)
 
 
 @compiled
@@ -158,13 +170,22 @@ def _look_back(queries, new_keys, new_values, keys, values, valid, masked, lengt
                 out[b, at + d] = np.float32(total_row[d] / norm)
 
 
+@part
+def _look_back_part(queries, new_keys, new_values, keys, values, valid, masked, length, out, parts, task):
+    first, stop = _rows(keys.shape[0], parts, task)
+    _look_back(queries, new_keys, new_values, keys, values, valid, masked, length, out, first, stop)
+
+
 @compiled
-def look_back(queries, new_keys, new_values, keys, values, valid, masked, length, out, first, stop):
-    """A Transformer's token a row, rows first to stop: into the cache [B, H, C, D] at `length`, attention to all in it.
+def look_back(team, threads, queries, new_keys, new_values, keys, values, valid, masked, length, out):
+    """A Transformer's token a row: into the cache [B, H, C, D] at `length`, attention to all that is in it.
 
     queries, new_keys, new_values, out: [B, H*D]; valid [B, C] (if `masked`).
     """
-    _look_back(queries, new_keys, new_values, keys, values, valid, masked, length, out, first, stop)
+    parts = _SHARES * threads
+    shared = (queries, new_keys, new_values, keys, values, valid, masked, length, out, parts)
+    if share(team, threads, parts, _look_back_part, shared) != parts:
+        raise MemoryError(NO_MEMORY)
 
 
 @compiled

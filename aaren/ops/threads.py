@@ -1,34 +1,67 @@
-"""Work shared among as many threads as torch uses, for kernels that release the interpreter lock.
+"""Threads for compiled kernels: the very team that torch's own operators work with, or one of Python's.
 
-A pool of our own instead of numba's: its default layer must not be entered by two Python threads at once, and its
-OpenMP layer does not survive a fork.
+Torch's threads stay awake for a while after each piece of work: they take the next one up within microseconds, where
+a thread that sleeps takes some tens, and threads of ours would share the cores with them meanwhile. A team is the
+address of a function as OpenMP's `GOMP_parallel`, (body, data, threads, flags): body(data) in each thread, at once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import os
 import threading
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+_BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_TEAM = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
+_forked = False
 
 
-def run_together(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run every task, the first in the calling thread; the first error is raised once all have ended."""
-    if not tasks:
-        return
-    futures = [_workers(len(tasks) - 1).submit(task) for task in tasks[1:]]
-    try:
-        tasks[0]()
-    finally:
-        errors = [future.exception() for future in futures]
-    for error in errors:
-        if error is not None:
-            raise error
+def team(threads: int) -> int:
+    """Address of the function that runs so many threads together; 0 for one thread, which needs none."""
+    if threads < 2:
+        return 0
+    # Torch's threads are not in a forked child, where their library would wait for them for ever.
+    return _pool_address() if _forked else _torch_address() or _pool_address()
+
+
+@functools.cache
+def _torch_address() -> int | None:
+    """`GOMP_parallel` of the OpenMP library that torch is linked to, or None where it uses another."""
+    for library in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
+        try:
+            # Asked of torch's library, the name is looked up in those it was linked to: another OpenMP library in
+            # this process has threads of its own.
+            return ctypes.cast(ctypes.CDLL(str(library)).GOMP_parallel, ctypes.c_void_p).value
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+@functools.cache
+def _pool_address() -> int:
+    return ctypes.cast(_pool_team, ctypes.c_void_p).value or 0
+
+
+@_TEAM
+def _pool_team(body: int, data: int, threads: int, _flags: int) -> None:
+    """body(data) in the calling thread and in others of Python's; compiled code calls this."""
+    run, futures = _BODY(body), []
+    with contextlib.suppress(RuntimeError):  # at the end of the process none can be started; this one does it all
+        futures += [_workers(threads - 1).submit(run, data) for _ in range(threads - 1)]
+    run(data)
+    for future in futures:
+        future.result()
 
 
 def even_parts(count: int, parts: int) -> list[tuple[int, int]]:
@@ -50,8 +83,8 @@ def _workers(count: int) -> ThreadPoolExecutor:
 
 def _forget_pool() -> None:
     """A forked child has the pool but not its threads (nor, perhaps, a free lock): start anew."""
-    global _lock, _pool, _pool_size
-    _lock, _pool, _pool_size = threading.Lock(), None, 0
+    global _lock, _pool, _pool_size, _forked
+    _lock, _pool, _pool_size, _forked = threading.Lock(), None, 0, True
 
 
 if hasattr(os, "register_at_fork"):

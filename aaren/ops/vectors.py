@@ -133,6 +133,29 @@ def _pieces(builder: Any, dim: Any, body: Callable[[Any, int, int], None]) -> No
         start = stop
 
 
+def _modes(builder: Any, dim: Any, how: Any, body: Callable[[Any, int, int, int], None]) -> None:
+    """Call body(column, registers, lanes, mode) for each piece of 0 .. dim, in the mode that `how` asks for."""
+
+    def piece(column, registers, lanes):
+        for mode in (HIDDEN, KEPT, STREAMED) if lanes > 1 else (HIDDEN, KEPT):
+            asked = builder.icmp_signed("==", how, how.type(mode))
+            if lanes == 1 and mode == KEPT:
+                asked = builder.icmp_signed("!=", how, how.type(HIDDEN))
+            with builder.if_then(asked):
+                body(column, registers, lanes, mode)
+
+    _pieces(builder, dim, piece)
+
+
+def _total(builder: Any, vector: Any, lanes: int) -> Any:
+    """The sum of a vector's lanes."""
+    if lanes == 1:
+        return vector
+    kind = ir.FunctionType(_F64, [_F64, vector.type])
+    total = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{lanes}f64")
+    return builder.call(total, [_F64(0.0), vector], fastmath=("reassoc",))
+
+
 @intrinsic
 def absorb(
     typing_context, values, v, v_stride, w, w_row, dim, out, o, o_stride, how, keeps, weights, norms, at, count, ahead
@@ -172,16 +195,7 @@ def absorb(
             for place, c in zip(held, columns, strict=True):
                 sums.write(w_row, c, b.load(place), lanes)
 
-        def piece(column, registers, lanes):
-            modes = (HIDDEN, KEPT, STREAMED) if lanes > 1 else (HIDDEN, KEPT)
-            for mode in modes:
-                asked = b.icmp_signed("==", how, how.type(mode))
-                if lanes == 1 and mode == KEPT:
-                    asked = b.icmp_signed("!=", how, how.type(HIDDEN))
-                with b.if_then(asked):
-                    pass_by(column, registers, lanes, mode)
-
-        _pieces(b, dim, piece)
+        _modes(b, dim, how, pass_by)
         return context.get_dummy_value()
 
     place = types.intp
@@ -204,3 +218,61 @@ def absorb(
         place,
     )
     return types.void(*given), generate
+
+
+@intrinsic
+def unwind(
+    typing_context, values, v, v_stride, out, o, o_stride, d_out, g, g_stride, d_values, dv, dv_stride, w, w_row, dim,
+    how, gates, at, dots, count, ahead,
+):  # fmt: skip
+    """`count` tokens, the last one first, pass by the sums G = w[w_row] of their row: with do a token's `d_out`,
+
+        T = G + do    dv <- gate T    G <- (1 - gate) T    dots[2 (at + t)] += T . v    dots[2 (at + t) + 1] += do . o
+
+    where gate = gates[at + t]; `HIDDEN` leaves out dv and T . v. Tensors and `how` are as in `absorb`, and so is
+    `ahead`, of a walk that goes back.
+    """
+
+    def generate(context, builder, signature, arguments):
+        b, kinds = builder, signature.args
+        rows = [_Rows.of(context, b, kinds[i], *arguments[i : i + 3]) for i in (0, 3, 6, 9)]
+        read_from, outputs, gradients, write_to = rows
+        w_row, dim, how, _, at, _, count, ahead = arguments[13:]
+        sums = _Rows.of(context, b, kinds[12], arguments[12], _I64(0), dim)
+        factors = _Rows.of(context, b, kinds[16], arguments[16], at, _I64(1))
+        places = b.mul(at, _I64(2))
+        dots = _Rows.of(context, b, kinds[18], arguments[18], places, _I64(2))
+
+        def pass_by(column, registers, lanes, mode):
+            columns = [b.add(column, _I64(i * lanes)) for i in range(registers)]
+            held = [cgutils.alloca_once_value(b, sums.read(w_row, c, lanes)) for c in columns]
+            with cgutils.for_range(b, count, intp=_I64) as loop:
+                t = b.sub(b.sub(count, _I64(1)), loop.index)
+                if lanes > 1:
+                    for row in rows if mode != HIDDEN else rows[1:3]:
+                        if row is not write_to or mode == KEPT:
+                            row.fetch(b.sub(t, ahead), column, registers * lanes, to_write=row is write_to)
+                gate = factors.read(t, _I64(0), 1)
+                keep, gate = _splat(b, b.fsub(_F64(1.0), gate), lanes), _splat(b, gate, lanes)
+                with_values = with_outputs = ir.Constant(_double(lanes), None if lanes > 1 else 0.0)
+                for place, c in zip(held, columns, strict=True):
+                    gradient = gradients.read(t, c, lanes)
+                    total = b.fadd(b.load(place), gradient)
+                    with_outputs = _multiply_add(b, gradient, outputs.read(t, c, lanes), with_outputs)
+                    if mode != HIDDEN:
+                        with_values = _multiply_add(b, total, read_from.read(t, c, lanes), with_values)
+                        write_to.write(t, c, b.fmul(total, gate), lanes, streamed=mode == STREAMED)
+                    b.store(b.fmul(total, keep), place)
+                for i, dot in enumerate((with_values, with_outputs)):
+                    if i or mode != HIDDEN:
+                        place = dots.at(t, _I64(i), 1)
+                        b.store(b.fadd(b.load(place), _total(b, dot, lanes)), place)
+            for place, c in zip(held, columns, strict=True):
+                sums.write(w_row, c, b.load(place), lanes)
+
+        _modes(b, dim, how, pass_by)
+        return context.get_dummy_value()
+
+    place = types.intp
+    rows = (values, place, place, out, place, place, d_out, place, place, d_values, place, place)
+    return types.void(*rows, w, place, place, place, gates, place, dots, place, place), generate

@@ -19,7 +19,7 @@ import numpy as np, aaren
 from aaren.ops import step_kernels
 one = np.ones((1, 1), np.float32)
 state = np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1, 1))
-step_kernels.absorb(np.ones((1, 2), np.float32), *state, np.ones(0, bool), False, one, 0, 1)
+step_kernels.absorb(0, 1, np.ones((1, 1, 2), np.float32), *state, np.ones(0, bool), False, one[None])
 stats = step_kernels.absorb.stats
 print(aaren.__file__, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
 import threading
-import warnings
 from pathlib import Path
 
 import pytest
@@ -184,23 +182,6 @@ def test_several_python_threads_may_call_at_once(monkeypatch: pytest.MonkeyPatch
         worker.join()
     assert len(results) == 15
     assert all(torch.equal(result, expected) for result in results)
-
-
-def forked_mean(threads: int) -> float:
-    torch.set_num_threads(threads)
-    scores, values = inputs(2, 4, 600, 64)
-    return prefix_attention(scores, values, backend="cpu")[0].mean().item()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_gets_threads_of_its_own(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("aaren.ops.fused.SMALL", 1 << 16)
-    expected = forked_mean(2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python's warning that fork and threads mix badly
-        with multiprocessing.get_context("fork").Pool(1) as pool:
-            # One torch thread there: torch's own pool does not survive a fork, ours is asked for by name.
-            assert pool.apply_async(forked_mean, (1,)).get(60) == pytest.approx(expected, abs=1e-7)
 
 
 def test_without_numba_the_chunked_form_serves_after_one_warning(monkeypatch: pytest.MonkeyPatch):

@@ -60,13 +60,12 @@ def test_rows_that_begin_inside_a_cache_line_are_not_written_past_the_caches(mon
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("shape", [(1, 1, 700, 5), (1, 3, 700, 5), (3, 2, 90, 5)])
 def test_tokens_and_rows_shared_among_threads(monkeypatch: pytest.MonkeyPatch, threads: int, shape: tuple):
-    """Segments of 64 tokens or so: each thread meets several, and waits for states that others make."""
+    """Few rows in segments of the tokens, whose states are joined; more in shares of the rows."""
     scores, values = inputs(*shape, inside=shape[1] == 3)
     scores[0, 0, 3], scores[0, 0, 400 % shape[2] :] = -math.inf, -50.0
     valid = torch.rand(shape[0], shape[2]) > 0.2
     before = prefix_attention(*inputs(*shape), backend="cpu")[1]
     monkeypatch.setattr(fused, "SMALL", 1)
-    monkeypatch.setattr(fused, "SEGMENT", 64 * shape[1] * shape[3] * 4)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     close(prefix_attention(scores, values, valid=valid, backend="cpu"), scores, values, valid)
     kept = [tensor.clone() for tensor in before]

@@ -70,7 +70,7 @@ def test_the_state_of_many_rows_is_that_of_the_plain_step(threads, monkeypatch):
     for k in range(20):
         scores, values, valid = torch.randn(7, H) * 30, torch.randn(7, H, 5), torch.rand(7) < 0.8
         scores[0] = -torch.inf if k < 3 else scores[0]
-        out = quick.absorb(torch.cat([values.flatten(1), scores], 1), mine, valid)
+        out = quick.absorb(torch.cat([values.flatten(1), scores], 1)[None], mine, valid)[0]
         expected, plain = prefix_step(scores, values, plain, valid)
         torch.testing.assert_close(out, expected.flatten(1), rtol=1e-6, atol=1e-6)
         for a, b in zip(mine, plain, strict=True):

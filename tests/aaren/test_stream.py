@@ -109,7 +109,7 @@ def test_a_stream_of_many_tokens_stays_exact(steps):
         values = torch.randn(1, 4, piece, 2, generator=make)
         expected, exact = prefix_attention(scores.double(), values.double(), exact, backend="chunked")
         tokens = torch.cat([values.transpose(1, 2).flatten(2), scores.transpose(1, 2)], -1)[0]
-        got = torch.cat([quick.absorb(token[None], state, None) for token in tokens])
+        got = torch.cat([quick.absorb(token[None, None], state)[0] for token in tokens])
         largest = max(largest, values.abs().max().item())
         worst = max(worst, (got.unflatten(-1, (4, 2)).transpose(0, 1) - expected[0]).abs().max().item())
     assert worst <= 1e-6 * largest
