@@ -16,12 +16,12 @@ from __future__ import annotations
 # (`intrinsic` supplies the first argument of the function it decorates, which the type checker cannot know)
 import numpy as np
 
-from aaren.ops.kernels import NO_MEMORY, NONE, RUN, TURN, compiled, part
+from aaren.ops.kernels import AHEAD, NO_MEMORY, NONE, RUN, TURN, compiled, part
 from aaren.ops.team import settle, share
 from aaren.ops.vectors import HIDDEN, STREAMED, unwind
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
-MADE_WITH = {"kernels": "4528297074db0b6d", "team": "caca8496b72d8ec5", "vectors": "492b948f41b54e37"}
+MADE_WITH = {"kernels": "fc3588b1d4241471", "team": "caca8496b72d8ec5", "vectors": "2d58a26b5d04363f"}
 
 
 @part
@@ -37,6 +37,7 @@ def _sweep(
     row, row_stop, token, token_stop, before, after, how = parts[task]
     g_all, h_all, passing_all = carries
     heads, dim = g_all.shape[2], g_all.shape[3]
+    ahead = AHEAD if together == 1 else TURN
     sums_g, sums_h, passing = np.empty((together, dim)), np.empty(together), np.empty(together)
     run_gates, dots = np.empty(together * RUN), np.empty(2 * together * RUN)
     for b in range((row_stop + heads - 1) // heads - 1, row // heads - 1, -1):
@@ -73,7 +74,7 @@ def _sweep(
                             at = i * RUN + n_next - first
                             unwind(
                                 values, v, v_at[3], out, o, o_at[3], d_out, g, g_at[3], d_values, dv, dv_at[3],
-                                sums_g, i, dim, how, run_gates, at, dots, count, TURN,
+                                sums_g, i, dim, how, run_gates, at, dots, count, ahead,
                             )  # fmt: skip
                         elif how != HIDDEN:
                             for t in range(n - n_next):

@@ -25,12 +25,13 @@ from aaren.ops.vectors import HIDDEN, STREAMED, absorb, exp_below
 
 LINE = 64  # bytes of a cache line
 RUN = 64  # most tokens whose factors are made before their values are read
-TURN = 8  # most tokens of a head's turn where heads lie inside tokens, and of the memory that is asked for ahead
+TURN = 8  # most tokens of a head's turn where heads lie inside tokens
 NO_MEMORY = "prefix_attention: a thread found no memory for its sums"
+AHEAD = 32  # tokens from the one at work to the one asked of memory: a processor itself looks no further than a page
 NONE = -1  # no state: sums start empty, or are not kept
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
-MADE_WITH = {"team": "caca8496b72d8ec5", "vectors": "492b948f41b54e37"}
+MADE_WITH = {"team": "caca8496b72d8ec5", "vectors": "2d58a26b5d04363f"}
 
 # No flag that lets the compiler assume away NaN or infinity: they must pass through.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
@@ -68,14 +69,15 @@ def advance(s, m, u):
     return m, u * keep + weight, keep, weight
 
 
-@inline
-def _weigh(scores, s, s_stride, valid, masked, b, first, m, u, top, at, keeps, weights, norms):
-    """Pass scores, one for each of `keeps`, by m[at] and u[at]: the factors `advance` gives, and 1 / u.
+@part
+def _weigh(scores, s, s_stride, valid, masked, b, tokens, m, u, top, i, keeps, weights, norms):
+    """Pass scores, one for each of `weights`, by m[i] and u[i]: the factors `advance` gives, and in norms 1 / u.
 
     An invalid token is one with score -inf: it keeps the sums as they are.
     """
-    count = keeps.shape[0]
-    largest = m[at]
+    first, count = tokens[0], tokens[1] - tokens[0]
+    keeps, weights, norms = keeps[i * RUN :][:count], weights[i * RUN :][:count], norms[i * RUN :][:count]
+    largest = m[i]
     for t in range(count):
         score = np.float64(scores[s + t * s_stride])
         if masked and not valid[b, first + t]:
@@ -84,17 +86,44 @@ def _weigh(scores, s, s_stride, valid, masked, b, first, m, u, top, at, keeps, w
         if score > largest:
             keeps[t] = math.exp(largest - score)
             largest = score
-            top[at] = first + t
+            top[i] = first + t
         weights[t] = score if score == -math.inf else score - largest  # of +inf: nan
     for t in range(count):
         weights[t] = exp_below(weights[t])
-    total = u[at]
+    total = u[i]
     for t in range(count):
         total = total * keeps[t] + weights[t]
         norms[t] = total
     for t in range(count):
         norms[t] = 1.0 / norms[t] if norms[t] != 0.0 else 0.0
-    m[at], u[at] = largest, total
+    m[i], u[i] = largest, total
+
+
+@part
+def _weigh_hidden(scores, s, s_stride, valid, masked, b, tokens, m, u, top, i, weights):
+    """The same for tokens without outputs: all weights are those of the last maximum, and the factor of the old sums.
+
+    That leaves one multiplication a value, and none of the divisions.
+    """
+    first, count = tokens[0], tokens[1] - tokens[0]
+    weights = weights[i * RUN :][:count]
+    largest = m[i]
+    for t in range(count):
+        score = np.float64(scores[s + t * s_stride])
+        if masked and not valid[b, first + t]:
+            score = -math.inf
+        weights[t] = score
+        if score > largest:
+            largest = score
+            top[i] = first + t
+    for t in range(count):
+        weights[t] = exp_below(weights[t] if weights[t] == -math.inf else weights[t] - largest)
+    keep = 1.0 if largest == m[i] else math.exp(m[i] - largest)
+    total = 0.0
+    for t in range(count):
+        total += weights[t]
+    m[i], u[i] = largest, u[i] * keep + total
+    return keep
 
 
 @part
@@ -107,7 +136,7 @@ def _scan(scores, s_at, values, v_at, valid, masked, states, out, o_at, gates, g
     row, row_stop, token, token_stop, before, after, how = parts[task]
     m_all, u_all, w_all, top_all = states
     heads, dim = w_all.shape[2], w_all.shape[3]
-    ahead = 0 if together == 1 else TURN
+    ahead = AHEAD if together == 1 else TURN
     keeps, weights, norms = np.empty(together * RUN), np.empty(together * RUN), np.empty(together * RUN)
     m, u, w, top = np.empty(together), np.empty(together), np.empty((together, dim)), np.empty(together, np.int64)
     for b in range(row // heads, (row_stop + heads - 1) // heads):
@@ -124,12 +153,18 @@ def _scan(scores, s_at, values, v_at, valid, masked, states, out, o_at, gates, g
             for first in range(token, token_stop, RUN):
                 stop = min(first + RUN, token_stop)
                 for h in range(h_first, h_stop):
-                    at = (h - h_first) * RUN
-                    mine = slice(at, at + stop - first)
-                    keep, weight, norm = keeps[mine], weights[mine], norms[mine]
+                    i = h - h_first
+                    at = i * RUN
+                    run = (first, stop)
                     s = s_at[0] + b * s_at[1] + h * s_at[2] + first * s_at[3]
-                    _weigh(scores, s, s_at[3], valid, masked, b, first, m, u, top, h - h_first, keep, weight, norm)
-                    if gated and how != HIDDEN:
+                    if how == HIDDEN:
+                        factor = _weigh_hidden(scores, s, s_at[3], valid, masked, b, run, m, u, top, i, weights)
+                        if factor != 1.0:
+                            for d in range(dim):
+                                w[i, d] *= factor
+                        continue
+                    _weigh(scores, s, s_at[3], valid, masked, b, run, m, u, top, i, keeps, weights, norms)
+                    if gated:
                         for t in range(stop - first):
                             gates[b, h, first + t] = weights[at + t] * norms[at + t]
                 n = first

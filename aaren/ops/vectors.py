@@ -163,8 +163,8 @@ def absorb(
     """`count` tokens pass by the sums w [rows, dim] of one row: w <- w keep + v weight, outputs w norm.
 
     Token t's values begin at values[v + t v_stride], its outputs at out[o + t o_stride], its factors are the float64
-    keeps, weights, norms[at + t] (flat arrays). how: HIDDEN, KEPT or STREAMED; streamed rows are whole cache lines.
-    Memory is asked for the row `ahead` of the one at work, unless that is 0.
+    keeps, weights, norms[at + t] (flat arrays). how: HIDDEN (no outputs, and weights alone are used), KEPT or STREAMED;
+    streamed rows are whole cache lines. Memory is asked for the row `ahead` of the one at work.
     """
 
     def generate(context, builder, signature, arguments):
@@ -181,14 +181,16 @@ def absorb(
             with cgutils.for_range(b, count, intp=_I64) as loop:
                 t = loop.index
                 if lanes > 1:
-                    with b.if_then(b.icmp_signed("!=", ahead, _I64(0))):
-                        read_from.fetch(b.add(t, ahead), column, registers * lanes)
-                        if mode == KEPT:
-                            write_to.fetch(b.add(t, ahead), column, registers * lanes, to_write=True)
+                    read_from.fetch(b.add(t, ahead), column, registers * lanes)
+                    if mode == KEPT:
+                        write_to.fetch(b.add(t, ahead), column, registers * lanes, to_write=True)
                 keep, weight, norm = (_splat(b, f.read(t, _I64(0), 1), lanes) for f in factors)
                 for place, c in zip(held, columns, strict=True):
-                    new = b.fmul(read_from.read(t, c, lanes), weight)
-                    total = _multiply_add(b, b.load(place), keep, new)
+                    old = b.load(place)
+                    if mode == HIDDEN:
+                        total = _multiply_add(b, read_from.read(t, c, lanes), weight, old)
+                    else:
+                        total = _multiply_add(b, old, keep, b.fmul(read_from.read(t, c, lanes), weight))
                     b.store(total, place)
                     if mode != HIDDEN:
                         write_to.write(t, c, b.fmul(total, norm), lanes, streamed=mode == STREAMED)
