@@ -26,10 +26,15 @@ SHARES = 4  # parts of the rows a thread
 SUMMARY = 0.8  # time of the sums of n tokens over the time of their outputs (measured: 0.7 to 0.9)
 SUMMARY_BACKWARD = 0.65  # the same of gradients (measured: 0.6 to 0.7)
 
+_NO_MASK = np.ones((0, 0), bool)
+
 
 def flat(tensor: Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
     """Memory of a tensor as a flat array, and (offset, stride of batch, head, token); no copy if rows are whole."""
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.is_contiguous() and tensor.numel():
+        return tensor.numpy().reshape(-1), (0, *tensor.stride()[:3])
     if tensor.dim() == 4 and tensor.shape[3] > 1 and tensor.stride(3) != 1:
         tensor = tensor.contiguous()
     if tensor.numel() == 0:
@@ -44,7 +49,7 @@ def heads_together(values: Tensor) -> int:
 
 
 def mask(valid: Tensor | None) -> tuple[np.ndarray, bool]:
-    return (np.ones((0, 0), bool), False) if valid is None else (valid.contiguous().numpy(), True)
+    return (_NO_MASK, False) if valid is None else (valid.contiguous().numpy(), True)
 
 
 def threads_for(values: Tensor) -> int:
