@@ -24,11 +24,20 @@ from tasks.suite.atomic import write_atomic
 ROOT = Path(__file__).resolve().parent.parent
 EFFICIENCY = ROOT / "results" / "efficiency"
 SLOW_MS, VERY_SLOW_MS, FEW = 1000, 5000, 3  # a call slower than the first is timed FEW times
+QUICK_MS, WARM_S = 100, 0.01  # a call quicker than the first has untimed ones before it, for so many seconds
 Row = dict[str, Any]
 
 
 class BenchError(Exception):
     """A measured file that is missing or cannot be used; the message says which and what to run."""
+
+
+def warm(function: Callable[[], Any]) -> None:
+    """Call it, at least once, for `WARM_S`."""
+    stop = time.perf_counter() + WARM_S
+    function()
+    while time.perf_counter() < stop:
+        function()
 
 
 def timed(
@@ -39,7 +48,8 @@ def timed(
 ) -> dict[str, list[float]]:
     """Milliseconds of each, taken in turn so that a busy moment of the machine meets them all.
 
-    The quick ones get an untimed call first: what the rival before left in the caches is not theirs.
+    The quick ones get untimed calls first, for `WARM_S`: what the rival before left in the caches is not theirs, nor
+    is the sleep of a second core, which takes some calls to come up to speed.
 
     Args:
         functions: name -> what is timed.
@@ -70,8 +80,8 @@ def timed(
                 if first[name] > SLOW_MS and len(times) >= FEW:
                     continue
                 torch.set_num_threads(counts[name])
-                if first[name] < 100:
-                    functions[name]()
+                if first[name] < QUICK_MS:
+                    warm(functions[name])
                 times.append(once(name))
     finally:
         torch.set_num_threads(before)
