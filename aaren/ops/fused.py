@@ -21,7 +21,7 @@ from aaren.ops.threads import even_parts, team
 from aaren.ops.vectors import HIDDEN, KEPT, STREAMED
 
 SMALL = 1 << 17  # elements of the values a thread, below which another costs more than it saves
-LARGE = 1 << 24  # bytes of outputs that, beside the values, find no room in a last cache of 32 MiB
+LARGE = 28 << 20  # bytes of a call's large tensors that leave its outputs no room in a last cache of 32 MiB
 SHARES = 4  # parts of the rows a thread
 SUMMARY = 0.8  # time of the sums of n tokens over the time of their outputs (measured: 0.7 to 0.9)
 SUMMARY_BACKWARD = 0.65  # the same of gradients (measured: 0.6 to 0.7)
@@ -137,9 +137,9 @@ def row_parts(batch: int, heads: int, threads: int, together: int) -> list[tuple
     return [(first * heads, stop * heads) for first, stop in even_parts(batch, SHARES * threads)]
 
 
-def how_written(out: Tensor) -> int:
-    """Past the caches where they could not hold the outputs beside the values and rows are whole cache lines."""
-    if out.nbytes < LARGE:
+def how_written(out: Tensor, tensors: int = 2) -> int:
+    """Past the caches where they could not hold so many tensors like the outputs and rows are whole cache lines."""
+    if tensors * out.nbytes < LARGE:
         return KEPT
     places = (out.data_ptr(), *(out.element_size() * size for size in (*out.stride()[:3], out.shape[3])))
     return KEPT if any(place % kernels.LINE for place in places) else STREAMED
@@ -157,7 +157,7 @@ def backward(
 ) -> Carry:
     """Fill `d_scores` [B, H, N] and `d_values`; the carry is (G [B, H, D], H [B, H]), as in the kernel."""
     threads = threads_for(values)
-    rounds = parts_of(values, threads, how_written(d_values), SUMMARY_BACKWARD, from_right=True)
+    rounds = parts_of(values, threads, how_written(d_values, 4), SUMMARY_BACKWARD, from_right=True)
     carries = stacked(rounds, (*from_right, np.ones_like(from_right[1])))
     inputs = (*flat(values), *mask(valid), *flat(out), gates.numpy(), *flat(d_out))
     results = (d_scores.numpy(), *flat(d_values))

@@ -31,7 +31,7 @@ AHEAD = 32  # tokens from the one at work to the one asked of memory: a processo
 NONE = -1  # no state: sums start empty, or are not kept
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
-MADE_WITH = {"team": "caca8496b72d8ec5", "vectors": "2d58a26b5d04363f"}
+MADE_WITH = {"team": "caca8496b72d8ec5", "vectors": "f791b378d652d74f"}
 
 # No flag that lets the compiler assume away NaN or infinity: they must pass through.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}

@@ -232,7 +232,7 @@ def unwind(
         T = G + do    dv <- gate T    G <- (1 - gate) T    dots[2 (at + t)] += T . v    dots[2 (at + t) + 1] += do . o
 
     where gate = gates[at + t]; `HIDDEN` leaves out dv and T . v. Tensors and `how` are as in `absorb`, and so is
-    `ahead`, of a walk that goes back.
+    `ahead`, of a walk that goes back, for what is read.
     """
 
     def generate(context, builder, signature, arguments):
@@ -251,9 +251,8 @@ def unwind(
             with cgutils.for_range(b, count, intp=_I64) as loop:
                 t = b.sub(b.sub(count, _I64(1)), loop.index)
                 if lanes > 1:
-                    for row in rows if mode != HIDDEN else rows[1:3]:
-                        if row is not write_to or mode == KEPT:
-                            row.fetch(b.sub(t, ahead), column, registers * lanes, to_write=row is write_to)
+                    for row in rows[:3] if mode != HIDDEN else rows[1:3]:
+                        row.fetch(b.sub(t, ahead), column, registers * lanes)
                 gate = factors.read(t, _I64(0), 1)
                 keep, gate = _splat(b, b.fsub(_F64(1.0), gate), lanes), _splat(b, gate, lanes)
                 with_values = with_outputs = ir.Constant(_double(lanes), None if lanes > 1 else 0.0)
