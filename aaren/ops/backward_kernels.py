@@ -17,11 +17,17 @@ from __future__ import annotations
 import numpy as np
 
 from aaren.ops.kernels import AHEAD, NO_MEMORY, NONE, RUN, TURN, compiled, part
+from aaren.ops.passes import unwind
 from aaren.ops.team import settle, share
-from aaren.ops.vectors import HIDDEN, STREAMED, unwind
+from aaren.ops.vectors import HIDDEN, STREAMED
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
-MADE_WITH = {"kernels": "f88bf20374245d81", "team": "caca8496b72d8ec5", "vectors": "f791b378d652d74f"}
+MADE_WITH = {
+    "kernels": "c05a1a06e5f74730",
+    "passes": "946ddbe08433f734",
+    "team": "caca8496b72d8ec5",
+    "vectors": "28474dc2c2da7c74",
+}
 
 
 @part

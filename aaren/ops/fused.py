@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aaren.ops import backward_kernels, kernels
 from aaren.ops.kernels import NONE
-from aaren.ops.threads import even_parts, team
+from aaren.ops.threads import call, even_parts
 from aaren.ops.vectors import HIDDEN, KEPT, STREAMED
 
 SMALL = 1 << 17  # elements of the values a thread, below which another costs more than it saves
@@ -78,7 +78,7 @@ def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple,
     states = stacked(rounds, start.arrays)
     inputs = (*flat(scores), *flat(values), *mask(valid))
     results = (*flat(out), gates.numpy(), gates.numel() > 0)
-    kernels.forward(team(threads), threads, inputs, states, results, heads_together(values), rounds)
+    call(kernels.forward, threads, inputs, states, results, heads_together(values), rounds)
     return Triple(*last(states))
 
 
@@ -161,6 +161,6 @@ def backward(
     carries = stacked(rounds, (*from_right, np.ones_like(from_right[1])))
     inputs = (*flat(values), *mask(valid), *flat(out), gates.numpy(), *flat(d_out))
     results = (d_scores.numpy(), *flat(d_values))
-    backward_kernels.backward(team(threads), threads, inputs, carries, results, heads_together(values), rounds)
+    call(backward_kernels.backward, threads, inputs, carries, results, heads_together(values), rounds)
     big_g, big_h, _ = last(carries)
     return big_g, big_h

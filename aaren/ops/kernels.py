@@ -1,7 +1,7 @@
 """The fused forward kernel of the CPU, one pass over the tokens of each (batch, head) row, and how kernels compile.
 
 The recurrence is that of the triple (m, u, w), its sums float64. First the factors of a run of tokens are made from
-the scores (`_weigh`), then their values pass by the sums (`vectors.absorb`).
+the scores (`_weigh`), then their values pass by the sums (`passes.absorb`).
 
 Tensors with a token axis come flat, with an (offset, batch, head, token) stride tuple, so that no layout needs a
 copy; their last axis is contiguous. `together` heads are advanced token by token (all of them where heads lie inside
@@ -20,8 +20,9 @@ import math
 import numba
 import numpy as np
 
+from aaren.ops.passes import absorb
 from aaren.ops.team import settle, share
-from aaren.ops.vectors import HIDDEN, STREAMED, absorb, exp_below
+from aaren.ops.vectors import HIDDEN, STREAMED, exp_below
 
 LINE = 64  # bytes of a cache line
 RUN = 64  # most tokens whose factors are made before their values are read
@@ -31,7 +32,7 @@ AHEAD = 32  # tokens from the one at work to the one asked of memory: a processo
 NONE = -1  # no state: sums start empty, or are not kept
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
-MADE_WITH = {"team": "caca8496b72d8ec5", "vectors": "f791b378d652d74f"}
+MADE_WITH = {"passes": "946ddbe08433f734", "team": "caca8496b72d8ec5", "vectors": "28474dc2c2da7c74"}
 
 # No flag that lets the compiler assume away NaN or infinity: they must pass through.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
@@ -130,7 +131,7 @@ def _weigh_hidden(scores, s, s_stride, valid, masked, b, tokens, m, u, top, i, w
 def _scan(scores, s_at, values, v_at, valid, masked, states, out, o_at, gates, gated, together, parts, task):
     """One part of a call: outputs (unless `HIDDEN`), gates (when `gated`) and the state after it.
 
-    how: `HIDDEN` (the state alone, for the tokens after these), `KEPT` or `STREAMED`, see `vectors.absorb`. The sums
+    how: `HIDDEN` (the state alone, for the tokens after these), `KEPT` or `STREAMED`, see `passes.absorb`. The sums
     at work are arrays of their own: two threads with sums in one cache line took longer than one thread alone.
     """
     row, row_stop, token, token_stop, before, after, how = parts[task]

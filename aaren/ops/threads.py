@@ -12,9 +12,11 @@ import ctypes
 import functools
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +27,15 @@ _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _forked = False
+_calls = threading.local()
+
+
+def call(kernel: Callable[..., None], threads: int, *arguments: Any) -> None:
+    """kernel(team, threads, *arguments); a Ctrl-C that came meanwhile is raised after it."""
+    _calls.interrupted = False
+    kernel(team(threads), threads, *arguments)
+    if _calls.interrupted:
+        raise KeyboardInterrupt
 
 
 def team(threads: int) -> int:
@@ -58,10 +69,14 @@ def _pool_team(body: int, data: int, threads: int, _flags: int) -> None:
     """body(data) in the calling thread and in others of Python's; compiled code calls this."""
     run, futures = _BODY(body), []
     with contextlib.suppress(RuntimeError):  # at the end of the process none can be started; this one does it all
-        futures += [_workers(threads - 1).submit(run, data) for _ in range(threads - 1)]
+        for _ in range(threads - 1):
+            futures.append(_workers(threads - 1).submit(run, data))
     run(data)
-    for future in futures:
-        future.result()
+    while not all(future.done() for future in futures):
+        try:
+            wait(futures)
+        except KeyboardInterrupt:  # `data` lies in the caller's frame, which must outlast the others' work
+            _calls.interrupted = True
 
 
 def even_parts(count: int, parts: int) -> list[tuple[int, int]]:

@@ -6,8 +6,10 @@ import ctypes
 import multiprocessing
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch, team: Callable[[int], int] | No
     monkeypatch.setattr(fused, "SMALL", 1)
     monkeypatch.setattr(fused, "threads_for", lambda values: 2)
     if team is not None:
-        monkeypatch.setattr(fused, "team", team)
+        monkeypatch.setattr(threads, "team", team)
 
 
 def same(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
@@ -56,6 +58,39 @@ def test_where_torchs_team_is_not_to_be_had_pythons_serves(monkeypatch: pytest.M
     two_threads(monkeypatch)
     same(results(shape), expected)
     assert threads._pool is not None
+
+
+def test_where_no_thread_can_be_started_one_does_all(monkeypatch: pytest.MonkeyPatch):
+    expected = results(SHAPES[0])
+    ended = ThreadPoolExecutor(1)
+    ended.shutdown()
+    monkeypatch.setattr(threads, "_torch_address", lambda: None)
+    monkeypatch.setattr(threads, "_workers", lambda count: ended)
+    two_threads(monkeypatch)
+    same(results(SHAPES[0]), expected)
+
+
+def test_an_interrupt_waits_for_what_the_others_do(monkeypatch: pytest.MonkeyPatch):
+    def interrupted(futures: list) -> None:
+        monkeypatch.setattr(threads, "wait", wait)
+        told.append(len(futures))
+        raise KeyboardInterrupt
+
+    told: list[int] = []
+    expected = results(SHAPES[0])
+    monkeypatch.setattr(threads, "_torch_address", lambda: None)
+    monkeypatch.setattr(threads, "wait", interrupted)
+    pool = ThreadPoolExecutor(1)
+    slow = pool.submit(time.sleep, 0.2)  # what is behind it in the queue is not done at once
+    monkeypatch.setattr(threads, "_workers", lambda count: pool)
+    two_threads(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        results(SHAPES[0])
+    assert told == [1]
+    assert slow.done()
+    pool.shutdown()
+    monkeypatch.undo()
+    same(results(SHAPES[0]), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
