@@ -16,14 +16,14 @@ from __future__ import annotations
 # (`intrinsic` supplies the first argument of the function it decorates, which the type checker cannot know)
 import numpy as np
 
-from aaren.ops.kernels import AHEAD, NO_MEMORY, NONE, RUN, TURN, compiled, part
+from aaren.ops.kernels import AHEAD, NO_MEMORY, NONE, RUN, TURN, compiled, part, stack
 from aaren.ops.passes import unwind
 from aaren.ops.team import settle, share
 from aaren.ops.vectors import HIDDEN, STREAMED
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
 MADE_WITH = {
-    "kernels": "c05a1a06e5f74730",
+    "kernels": "676bedb0193660b7",
     "passes": "946ddbe08433f734",
     "team": "caca8496b72d8ec5",
     "vectors": "28474dc2c2da7c74",
@@ -111,20 +111,25 @@ def _sweep(
 
 
 @compiled
-def backward(team, threads, inputs, carries, results, together, rounds):
+def backward(team, threads, inputs, carry, results, together, rounds):
     """A call in `rounds` [rounds, parts, 7] as in `kernels.forward`, its segments numbered from the right.
 
-    carries: G [segments + 1, B, H, D], H [segments + 1, B, H], and of the same shape what a segment multiplies them by.
+    carry: G [B, H, D] and H [B, H] as they come in from the right of the last token, which become those that leave on
+    the left of the first.
     """
-    big_g, big_h, passing = carries
+    g, h = carry
+    count = 1 if rounds.shape[0] == 1 else rounds.shape[1] + 2
+    big_g, big_h, passing = stack(g, count), stack(h, count), np.ones((count, *h.shape))
     for number in range(rounds.shape[0]):
         parts = rounds[number]
         if number == 1:
             for i in range(1, parts.shape[0]):
                 big_h[i + 1] += passing[i + 1] * big_h[i]
-                for b in range(passing.shape[1]):
-                    for h in range(passing.shape[2]):
-                        big_g[i + 1, b, h] += passing[i + 1, b, h] * big_g[i, b, h]
-        shared = (*inputs, carries, *results, together, parts)
+                for b in range(h.shape[0]):
+                    for head in range(h.shape[1]):
+                        big_g[i + 1, b, head] += passing[i + 1, b, head] * big_g[i, b, head]
+        shared = (*inputs, (big_g, big_h, passing), *results, together, parts)
         if share(team, threads, parts.shape[0], _sweep, shared) != parts.shape[0]:
             raise MemoryError(NO_MEMORY)
+    if count > 1:
+        g[:], h[:] = big_g[-1], big_h[-1]

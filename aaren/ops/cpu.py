@@ -33,7 +33,8 @@ def _sweep(values, valid, out, gates, d_out, big_g, big_h):
     from aaren.ops import fused
 
     d_scores, d_values = gates.new_empty(gates.shape), empty_like(values)
-    left = fused.backward(values, valid, out, gates, d_out, (big_g.numpy(), big_h.numpy()), d_scores, d_values)
+    from_right = big_g.contiguous().numpy(), big_h.contiguous().numpy()
+    left = fused.backward(values, valid, out, gates, d_out, from_right, d_scores, d_values)
     return d_scores, d_values, torch.from_numpy(left[0]), torch.from_numpy(left[1])
 
 

@@ -8,7 +8,6 @@ second, knowing the state before each, makes the outputs of all the others. The 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -72,14 +71,13 @@ class Triple:
 
 
 def forward(scores: Tensor, values: Tensor, valid: Tensor | None, start: Triple, out: Tensor, gates: Tensor) -> Triple:
-    """Fill `out` like values, and `gates` [B, H, N] unless it is empty; the last state (`start` may turn into it)."""
+    """Fill `out` like values, and `gates` [B, H, N] unless it is empty; turns `start` into the last state, returned."""
     threads, how = threads_for(values), how_written(out)
     rounds = parts_of(values, threads, how, SUMMARY)
-    states = stacked(rounds, start.arrays)
     inputs = (*flat(scores), *flat(values), *mask(valid))
     results = (*flat(out), gates.numpy(), gates.numel() > 0)
-    call(kernels.forward, threads, inputs, states, results, heads_together(values), rounds)
-    return Triple(*last(states))
+    call(kernels.forward, threads, inputs, start.arrays, results, heads_together(values), rounds)
+    return start
 
 
 def parts_of(values: Tensor, threads: int, how: int, summary: float, *, from_right: bool = False) -> np.ndarray:
@@ -108,21 +106,6 @@ def segments(length: int, threads: int, summary: float) -> list[tuple[int, int]]
     share = length / (summary + threads)
     edges = sorted({0, length, *(int((summary + i) * share) for i in range(threads))})
     return list(pairwise(edges))
-
-
-def stacked(rounds: np.ndarray, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """States before and after each segment [segments + 1, ...], the first of them given; one state for whole rows."""
-    if len(rounds) == 1:
-        return tuple(array[None] for array in arrays)
-    room = tuple(np.empty((rounds.shape[1] + 2, *array.shape), array.dtype) for array in arrays)
-    for whole, array in zip(room, arrays, strict=True):
-        whole[0] = array
-    return room
-
-
-def last(states: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    """The final state, without the others."""
-    return tuple(array[0] if len(array) == 1 else array[-1].copy() for array in states)
 
 
 def row_parts(batch: int, heads: int, threads: int, together: int) -> list[tuple[int, int]]:
@@ -158,9 +141,7 @@ def backward(
     """Fill `d_scores` [B, H, N] and `d_values`; the carry is (G [B, H, D], H [B, H]), as in the kernel."""
     threads = threads_for(values)
     rounds = parts_of(values, threads, how_written(d_values, 4), SUMMARY_BACKWARD, from_right=True)
-    carries = stacked(rounds, (*from_right, np.ones_like(from_right[1])))
     inputs = (*flat(values), *mask(valid), *flat(out), gates.numpy(), *flat(d_out))
     results = (d_scores.numpy(), *flat(d_values))
-    call(backward_kernels.backward, threads, inputs, carries, results, heads_together(values), rounds)
-    big_g, big_h, _ = last(carries)
-    return big_g, big_h
+    call(backward_kernels.backward, threads, inputs, from_right, results, heads_together(values), rounds)
+    return from_right

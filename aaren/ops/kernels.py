@@ -102,10 +102,7 @@ def _weigh(scores, s, s_stride, valid, masked, b, tokens, m, u, top, i, keeps, w
 
 @part
 def _weigh_hidden(scores, s, s_stride, valid, masked, b, tokens, m, u, top, i, weights):
-    """The same for tokens without outputs: all weights are those of the last maximum, and the factor of the old sums.
-
-    That leaves one multiplication a value, and none of the divisions.
-    """
+    """For tokens without outputs: weights that all are those of the last maximum, and the factor of the old sums."""
     first, count = tokens[0], tokens[1] - tokens[0]
     weights = weights[i * RUN :][:count]
     largest = m[i]
@@ -218,14 +215,29 @@ def _join(states, i):
                 w[i + 1, b, h, d] = w[i, b, h, d] * keep + w[i + 1, b, h, d] * weight
 
 
+@part
+def stack(array, count):
+    """Room [count, ...] for so many states, the first of them given; for one it is the given one itself."""
+    if count == 1:
+        return array.reshape((1, *array.shape))
+    room = np.empty((count, *array.shape), array.dtype)
+    room[0] = array
+    return room
+
+
 @compiled
-def forward(team, threads, inputs, states, results, together, rounds):
+def forward(team, threads, inputs, state, results, together, rounds):
     """A call in `rounds` [rounds, parts, 7]; the parts of one are shared among the threads of the `team`.
 
-    With one round, parts are whole rows. With two, where rows are few, they are segments of the tokens, number i from
-    states[...][i] to [i + 1]. The first round makes the outputs of segment 0 and the mere sums of the next ones, which
-    are then joined to what those before them left; the second makes all other outputs.
+    state: m, u [B, H], w [B, H, D] and top [B, H] before the first token, which become those after the last.
+
+    With one round, parts are whole rows, with states[0] before and after them. With two, where rows are few, they are
+    segments of the tokens, number i from states[i] to [i + 1]. The first round makes the outputs of segment 0 and the
+    mere sums of the next ones, which are then joined to what those before them left; the second all other outputs.
     """
+    m, u, w, top = state
+    count = 1 if rounds.shape[0] == 1 else rounds.shape[1] + 2
+    states = (stack(m, count), stack(u, count), stack(w, count), stack(top, count))
     for number in range(rounds.shape[0]):
         parts = rounds[number]
         if number == 1:
@@ -234,3 +246,5 @@ def forward(team, threads, inputs, states, results, together, rounds):
         shared = (*inputs, states, *results, together, parts)
         if share(team, threads, parts.shape[0], _scan, shared) != parts.shape[0]:
             raise MemoryError(NO_MEMORY)
+    if count > 1:
+        m[:], u[:], w[:], top[:] = states[0][-1], states[1][-1], states[2][-1], states[3][-1]

@@ -19,7 +19,7 @@ from aaren.ops.kernels import NO_MEMORY, advance, compiled, inline, part
 from aaren.ops.team import share
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
-MADE_WITH = {"kernels": "c05a1a06e5f74730", "team": "caca8496b72d8ec5"}
+MADE_WITH = {"kernels": "676bedb0193660b7", "team": "caca8496b72d8ec5"}
 
 _SHARES = 4  # parts of the rows a thread: one that starts late leaves its own to the others
 

@@ -273,3 +273,14 @@ def test_float32_state_is_widened_and_a_step_refuses_a_half_precision_one():
     half = PrefixState(*(tensor.half() for tensor in narrow))
     with pytest.raises(TypeError, match="too coarse"):
         prefix_step(scores[..., 0], values[..., 0, :], half)
+
+
+def test_the_gradient_of_the_last_state_may_come_in_any_layout():
+    scores, values = (tensor.requires_grad_() for tensor in inputs(2, 3, 9, 4))
+    grown = torch.randn(4, 3, 2).permute(2, 1, 0)
+    found = []
+    for backend in ("cpu", "chunked"):
+        state = prefix_attention(scores, values, backend=backend)[1]
+        found.append(torch.autograd.grad(state.w, [scores, values], grown.to(state.w.dtype)))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
