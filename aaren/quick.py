@@ -21,7 +21,7 @@ from aaren.dropout import Dropout
 from aaren.linear import Linear, onednn, unwatched
 from aaren.ops.dispatch import warn_once
 from aaren.ops.state import PrefixState
-from aaren.ops.threads import call
+from aaren.ops.threads import call, worth
 
 FEW = 1 << 20  # rows times weights up to which a kernel of ours beats the calls of the library (one row: always)
 MANY = 5 << 18  # rows times weights from which oneDNN's product beats the default one (2.2x on AMD, equal on Intel)
@@ -175,8 +175,7 @@ def absorb(projected: Tensor, state: PrefixState, valid: Tensor | None = None) -
 
 def with_threads(kernel: Callable, *arguments: Any, work: int) -> None:
     """Call a kernel that shares its rows among threads: as many of torch's as the `work` (numbers) is worth."""
-    threads = max(1, min(torch.get_num_threads(), work // SHARED))
-    call(kernel, threads, *arguments)
+    call(kernel, worth(work, SHARED), *arguments)
 
 
 def written(tensors: Iterable[Tensor]) -> None:

@@ -16,16 +16,16 @@ from __future__ import annotations
 # (`intrinsic` supplies the first argument of the function it decorates, which the type checker cannot know)
 import numpy as np
 
-from aaren.ops.kernels import AHEAD, NO_MEMORY, NONE, RUN, TURN, compiled, part, stack
+from aaren.ops.kernels import AHEAD, NONE, RUN, TURN, compiled, part, stack
 from aaren.ops.passes import unwind
 from aaren.ops.team import settle, share
 from aaren.ops.vectors import HIDDEN, STREAMED
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
 MADE_WITH = {
-    "kernels": "676bedb0193660b7",
+    "kernels": "aa8926f7eebbf848",
     "passes": "946ddbe08433f734",
-    "team": "caca8496b72d8ec5",
+    "team": "b66cf0b0cda0ed42",
     "vectors": "28474dc2c2da7c74",
 }
 
@@ -129,7 +129,6 @@ def backward(team, threads, inputs, carry, results, together, rounds):
                     for head in range(h.shape[1]):
                         big_g[i + 1, b, head] += passing[i + 1, b, head] * big_g[i, b, head]
         shared = (*inputs, (big_g, big_h, passing), *results, together, parts)
-        if share(team, threads, parts.shape[0], _sweep, shared) != parts.shape[0]:
-            raise MemoryError(NO_MEMORY)
+        share(team, threads, parts.shape[0], _sweep, shared)
     if count > 1:
         g[:], h[:] = big_g[-1], big_h[-1]

@@ -11,12 +11,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from aaren.ops import backward_kernels, kernels
 from aaren.ops.kernels import NONE
-from aaren.ops.threads import call, even_parts
+from aaren.ops.threads import call, even_parts, worth
 from aaren.ops.vectors import HIDDEN, KEPT, STREAMED
 
 SMALL = 1 << 17  # elements of the values a thread, below which another costs more than it saves
@@ -52,7 +51,7 @@ def mask(valid: Tensor | None) -> tuple[np.ndarray, bool]:
 
 
 def threads_for(values: Tensor) -> int:
-    return max(1, min(torch.get_num_threads(), values.numel() // SMALL))
+    return worth(values.numel(), SMALL)
 
 
 Carry = tuple[np.ndarray, np.ndarray]

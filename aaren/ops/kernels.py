@@ -27,12 +27,11 @@ from aaren.ops.vectors import HIDDEN, STREAMED, exp_below
 LINE = 64  # bytes of a cache line
 RUN = 64  # most tokens whose factors are made before their values are read
 TURN = 8  # most tokens of a head's turn where heads lie inside tokens
-NO_MEMORY = "prefix_attention: a thread found no memory for its sums"
 AHEAD = 32  # tokens from the one at work to the one asked of memory: a processor itself looks no further than a page
 NONE = -1  # no state: sums start empty, or are not kept
 
 # numba keeps machine code until this file changes; what else goes into it has its digest here, held by a test.
-MADE_WITH = {"passes": "946ddbe08433f734", "team": "caca8496b72d8ec5", "vectors": "28474dc2c2da7c74"}
+MADE_WITH = {"passes": "946ddbe08433f734", "team": "b66cf0b0cda0ed42", "vectors": "28474dc2c2da7c74"}
 
 # No flag that lets the compiler assume away NaN or infinity: they must pass through.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
@@ -243,8 +242,6 @@ def forward(team, threads, inputs, state, results, together, rounds):
         if number == 1:
             for i in range(1, parts.shape[0]):
                 _join(states, i)
-        shared = (*inputs, states, *results, together, parts)
-        if share(team, threads, parts.shape[0], _scan, shared) != parts.shape[0]:
-            raise MemoryError(NO_MEMORY)
+        share(team, threads, parts.shape[0], _scan, (*inputs, states, *results, together, parts))
     if count > 1:
         m[:], u[:], w[:], top[:] = states[0][-1], states[1][-1], states[2][-1], states[3][-1]

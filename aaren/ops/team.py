@@ -17,16 +17,18 @@ _BYTES = ir.IntType(8).as_pointer()
 _BODY = ir.FunctionType(_VOID, [_BYTES])  # what a thread of the team runs, and on what
 _TEAM = ir.FunctionType(_VOID, [_BODY.as_pointer(), _BYTES, _I32, _I32])  # body, data, threads, flags
 _NEXT, _DONE, _TASKS, _FIRST = 0, 1, 2, 3  # what the threads share: tasks claimed, done, in all, and the arguments
+_NO_MEMORY = "prefix_attention: a thread found no memory for its sums"  # a kernel's one way to fail
 
 
 @intrinsic
 def share(typing_context, team, threads, tasks, kernel, arguments):
-    """kernel(*arguments, task) for each task in range(tasks), claimed in their order; how many of them ended well.
+    """kernel(*arguments, task) for each task in range(tasks), claimed in their order.
 
     A thread that starts late, or that another program keeps from its core, leaves its tasks to the others, and a team
     smaller than asked does all of them: no task may wait for another.
 
     team: address of the function that runs a team, as `threads.team` tells it; not called for one thread or task.
+    Raises MemoryError, in compiled code, if a task did not end well.
     """
     signature = typing_context.resolve_function_type(kernel, (*arguments, types.intp), {})
 
@@ -46,9 +48,12 @@ def share(typing_context, team, threads, tasks, kernel, arguments):
                 builder.call(run, [body, data, builder.trunc(threads, _I32), _I32(0)])
             with otherwise:
                 builder.call(body, [data])
-        return builder.load(_place(builder, shared, _DONE))
+        done = builder.load(_place(builder, shared, _DONE))
+        with cgutils.if_unlikely(builder, builder.icmp_signed("!=", done, tasks)):
+            context.call_conv.return_user_exc(builder, MemoryError, (_NO_MEMORY,))
+        return context.get_dummy_value()
 
-    return types.intp(types.intp, types.intp, types.intp, kernel, arguments), generate
+    return types.void(types.intp, types.intp, types.intp, kernel, arguments), generate
 
 
 def _lent(context, builder: ir.IRBuilder, kind: types.Type, value: ir.Value) -> ir.Value:

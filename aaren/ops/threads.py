@@ -30,6 +30,11 @@ _forked = False
 _calls = threading.local()
 
 
+def worth(work: int, least: int) -> int:
+    """As many threads as torch has and `work` is worth with at least `least` of it for each; one for any."""
+    return max(1, min(torch.get_num_threads(), work // least))
+
+
 def call(kernel: Callable[..., None], threads: int, *arguments: Any) -> None:
     """kernel(team, threads, *arguments); a Ctrl-C that came meanwhile is raised after it."""
     _calls.interrupted = False
